@@ -1,0 +1,54 @@
+"""The paper's preprocessing (section 1.2) on a batch: crop, random rotation, contrast enhancement."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rag_lib.config import DataConfig
+
+
+def preprocess(x: Tensor, config: DataConfig, generator: torch.Generator | None = None) -> Tensor:
+    """uint8 images N x C x H x W as float32 in [-1, 1], N x C x `size` x `size`.
+
+    With a `generator` (training) each image gets its own crop position and its own angle, uniform in
+    +-`rotation` degrees; without one (test) the centre is cut out and nothing turns.
+    """
+    x = x.float() / 255
+    if generator is None:
+        x = centre_crop(x, config.size)
+    elif config.rotation or x.shape[-1] > config.size:
+        x = random_crop_and_rotation(x, config.size, config.rotation, generator)
+    if config.contrast:
+        x = stretch_contrast(x)
+    return x * 2 - 1
+
+
+def centre_crop(x: Tensor, size: int) -> Tensor:
+    start = (x.shape[-1] - size) // 2
+    return x[..., start : start + size, start : start + size]
+
+
+def random_crop_and_rotation(x: Tensor, size: int, degrees: float, generator: torch.Generator) -> Tensor:
+    """A random `size` x `size` crop of each image, turned about the crop's own centre, in one resampling.
+
+    Resampling from the uncropped image keeps the corners real wherever it reaches that far; beyond its
+    border it goes on by reflection.
+    """
+    n, _, stored, _ = x.shape
+    # drawn on the CPU, so that every device sees the same numbers
+    offset = torch.randint(0, stored - size + 1, (n, 2), generator=generator)
+    angle = (torch.rand(n, generator=generator) * 2 - 1) * math.radians(degrees)
+    scale = size / stored  # of the crop, in units where the stored image spans [-1, 1]
+    shift = (2 * offset + size - stored) / stored  # of the crop's centre, in the same units
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
+    grid = F.affine_grid(theta.to(x.device), [n, x.shape[1], size, size], align_corners=False)
+    return F.grid_sample(x, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
+
+
+def stretch_contrast(x: Tensor) -> Tensor:
+    """Each image's values stretched to [0, 1], all channels alike; an image of one value stays as it is."""
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    return torch.where(high > low, (x - low) / (high - low).clamp_min(1e-6), x)

