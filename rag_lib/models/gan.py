@@ -1,0 +1,101 @@
+"""The deep residual attention generation network (section 1.1, Fig. 1) and its discriminator."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rag_lib.config import GanConfig
+from rag_lib.models.attention import SPAM, attention_module
+
+
+class Generator(nn.Module):
+    """Four transposed convolutions (DConv) and three SPAMs: z and a label to an image in [-1, 1].
+
+    With w = `width`, for images of 28 (32) pixels a side:
+        z, one-hot label  N x (z_dim + classes) x 1 x 1
+        block 1           N x 4w x 4 x 4
+        block 2           N x 2w x 7 x 7    (8 x 8)
+        block 3           N x w x 14 x 14   (16 x 16)
+        DConv 4, Tanh     N x C x 28 x 28   (32 x 32)
+    A block is DConv, batch norm, ReLU, SPAM.
+    """
+
+    def __init__(self, config: GanConfig, n_classes: int):
+        super().__init__()
+        w, data = config.width, config.data
+        self.z_dim, self.n_classes = config.z_dim, n_classes
+        self.block1 = self._block(config.z_dim + n_classes, 4 * w, config.attention, kernel=4, stride=1, padding=0)
+        self.block2 = self._block(4 * w, 2 * w, config.attention, kernel=3 if data.size == 28 else 4)
+        self.block3 = self._block(2 * w, w, config.attention)
+        self.dconv4 = nn.ConvTranspose2d(w, data.channels, 4, 2, 1)
+        self.apply(dcgan_init)
+
+    @staticmethod
+    def _block(inputs: int, outputs: int, attention: str, kernel: int = 4, stride: int = 2, padding: int = 1):
+        return nn.Sequential(
+            nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            attention_module(attention, outputs),
+        )
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """`z`: N x z_dim, `y`: int64, N; gives N x C x H x W in [-1, 1]."""
+        # as long as z is on average: one component among a hundred would hardly be heard
+        label = F.one_hot(y, self.n_classes).to(z.dtype) * self.z_dim**0.5
+        h = torch.cat([z, label], 1)[:, :, None, None]
+        return self.dconv4(self.block3(self.block2(self.block1(h)))).tanh()
+
+    @torch.no_grad()
+    def attention_maps(self, z: Tensor, y: Tensor) -> list[Tensor]:
+        """The three SPAMs' S for these inputs, each N x 1 x h x w in (0, 1); empty without SPAM."""
+        maps: list[Tensor] = []
+        spams = [m for m in self.modules() if isinstance(m, SPAM)]
+        hooks = [m.register_forward_hook(lambda m, inputs, _: maps.append(m.attention(inputs[0]))) for m in spams]
+        self(z, y)
+        for hook in hooks:
+            hook.remove()
+        return [s.mean(1, keepdim=True) for s in maps]
+
+
+class Discriminator(nn.Module):
+    """Four convolutions: an image and a label to the logit of the probability that the image is real.
+
+    With w = `width`, for images of 28 (32) pixels a side:
+        image              N x C x 28 x 28   (32 x 32)
+        Conv 1, LeakyReLU  N x w x 14 x 14   (16 x 16)
+        Conv 2, norm, ...  N x 2w x 7 x 7    (8 x 8)
+        Conv 3, norm, ...  N x 4w x 4 x 4
+        Conv 4             N x 1 x 1 x 1
+    The label enters by projection (Miyato and Koyama 2018): its embedding times the features' sum.
+    """
+
+    def __init__(self, config: GanConfig, n_classes: int):
+        super().__init__()
+        w, data = config.width, config.data
+        self.features = nn.Sequential(
+            nn.Conv2d(data.channels, w, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(w, 2 * w, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(2 * w),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * w, 4 * w, 3 if data.size == 28 else 4, 2, 1, bias=False),
+            nn.BatchNorm2d(4 * w),
+            nn.LeakyReLU(0.2),
+        )
+        self.conv4 = nn.Conv2d(4 * w, 1, 4)
+        self.embedding = nn.Embedding(n_classes, 4 * w)
+        self.apply(dcgan_init)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """`x`: N x C x H x W in [-1, 1], `y`: int64, N; gives logits, N."""
+        h = self.features(x)
+        return self.conv4(h).flatten() + (self.embedding(y) * h.sum((2, 3))).sum(1)
+
+
+def dcgan_init(module: nn.Module) -> None:
+    """Normal weights of deviation 0.02, as in DCGAN (Radford et al. 2016)."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
+        nn.init.normal_(module.weight, 0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1, 0.02)

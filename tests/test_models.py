@@ -1,0 +1,130 @@
+"""The networks against the paper's text and equations."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rag_lib.config import CLASSIFIERS, DataConfig, GanConfig
+from rag_lib.errors import UserError
+from rag_lib.models.attention import SPAM, attention_module
+from rag_lib.models.classifier import build_classifier
+from rag_lib.models.gan import Discriminator, Generator
+from rag_lib.train_gan import n_parameters
+
+SIZES = [(28, 1), (28, 3), (32, 1), (32, 3)]
+
+
+def gan_config(size: int = 28, channels: int = 1, **changes) -> GanConfig:
+    data = DataConfig(size=size, stored_size=32, channels=channels)
+    return GanConfig(data=data, **{"width": 8, **changes})
+
+
+def spam_in_numpy(x: np.ndarray, weight: np.ndarray, scale: float, shift: float, eps: float) -> np.ndarray:
+    """Eqs. 2 and 3 written out: a 3 x 3 convolution to one map, batch norm over the batch, sigmoid, S * X + X."""
+    n, _, h, w = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    conv = np.zeros((n, 1, h, w))
+    for i in range(h):
+        for j in range(w):
+            conv[:, 0, i, j] = (padded[:, :, i : i + 3, j : j + 3] * weight[0]).sum((1, 2, 3))
+    normed = (conv - conv.mean()) / np.sqrt(conv.var() + eps) * scale + shift
+    s = 1 / (1 + np.exp(-normed))
+    return s * x + x
+
+
+def test_spam_is_equations_2_and_3():
+    torch.manual_seed(0)
+    spam = SPAM(5).double()
+    nn.init.constant_(spam.norm.weight, 1.7)
+    nn.init.constant_(spam.norm.bias, -0.3)
+    x = torch.randn(4, 5, 7, 6, dtype=torch.float64)
+    expected = spam_in_numpy(x.numpy(), spam.conv.weight.detach().numpy(), 1.7, -0.3, spam.norm.eps)
+    np.testing.assert_allclose(spam(x).detach().numpy(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("per_channel", "maps"), [(False, 1), (True, 5)])
+def test_spam_weighs_positions_or_channels(per_channel, maps):
+    x = torch.randn(4, 5, 7, 6)
+    s = SPAM(5, per_channel).attention(x)
+    assert s.shape == (4, maps, 7, 6)
+    assert 0 < s.min() < s.max() < 1
+
+
+@pytest.mark.parametrize(("size", "channels"), SIZES)
+def test_generator_draws_images_in_tanhs_range(size, channels):
+    generator = Generator(gan_config(size, channels), n_classes=10)
+    x = generator(100 * torch.randn(6, 100), torch.arange(6))
+    assert x.shape == (6, channels, size, size)
+    assert -1 <= x.min() < x.max() <= 1
+
+
+def test_generator_has_four_transposed_convolutions_and_three_spams():
+    modules = list(Generator(GanConfig(), n_classes=10).modules())
+    assert sum(isinstance(m, nn.ConvTranspose2d) for m in modules) == 4
+    assert sum(isinstance(m, SPAM) for m in modules) == 3
+
+
+def test_generator_without_attention_has_none_and_fewer_parameters():
+    plain = Generator(GanConfig(attention="none"), n_classes=10)
+    assert not any(isinstance(m, SPAM) for m in plain.modules())
+    assert isinstance(attention_module("none", 8), nn.Identity)
+    assert n_parameters(plain) < n_parameters(Generator(GanConfig(), n_classes=10))
+
+
+def test_generator_obeys_the_label_and_z():
+    generator = Generator(gan_config(), n_classes=10).eval()
+    z = torch.randn(2, 100)
+    y = torch.tensor([3, 3])
+    assert not torch.equal(generator(z, y), generator(z, y + 1))
+    assert not torch.equal(generator(z, y)[0], generator(z, y)[1])
+
+
+def test_attention_maps_are_those_of_the_forward_pass():
+    generator = Generator(gan_config(), n_classes=10).eval()
+    z, y = torch.randn(3, 100), torch.arange(3)
+    maps = generator.attention_maps(z, y)
+    assert [tuple(s.shape) for s in maps] == [(3, 1, 4, 4), (3, 1, 7, 7), (3, 1, 14, 14)]
+    seen = []
+    generator.block1[-1].norm.register_forward_hook(lambda *args: seen.append(args[-1].sigmoid()))
+    generator(z, y)
+    torch.testing.assert_close(maps[0], seen[0])
+
+
+@pytest.mark.parametrize(("size", "channels"), SIZES)
+def test_discriminator_gives_one_logit_an_image_and_obeys_the_label(size, channels):
+    discriminator = Discriminator(gan_config(size, channels), n_classes=10)
+    assert sum(isinstance(m, nn.Conv2d) for m in discriminator.modules()) == 4
+    x = torch.rand(6, channels, size, size) * 2 - 1
+    logits = discriminator(x, torch.arange(6))
+    assert logits.shape == (6,)
+    assert not torch.equal(logits, discriminator(x, torch.arange(1, 7)))
+
+
+@pytest.mark.parametrize("name", [*CLASSIFIERS, "timm:resnet10t"])
+@pytest.mark.parametrize(("size", "channels", "stem"), [(28, 1, "imagenet"), (32, 3, "cifar")])
+def test_classifiers_take_small_images_of_any_colour(name, size, channels, stem):
+    model = build_classifier(name, stem, channels, size, n_classes=7)
+    assert model(torch.zeros(2, channels, size, size)).shape == (2, 7)
+
+
+def test_resnets_stem_keeps_the_resolution_only_for_cifar():
+    shapes = {}
+    for stem in ("imagenet", "cifar"):
+        model = build_classifier("resnet18", stem, 3, 32, n_classes=10)
+        model.layer1.register_forward_hook(lambda m, i, out, stem=stem: shapes.update({stem: out.shape[-1]}))
+        model(torch.zeros(2, 3, 32, 32))
+    assert shapes == {"imagenet": 8, "cifar": 32}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm:no_such_net", "timm has no model 'no_such_net'"),
+        ("timm:vit_tiny_patch16_224", "does not take images of 1 x 28 x 28"),
+    ],
+)
+def test_a_timm_model_that_cannot_serve_is_refused_in_one_line(name, message):
+    with pytest.raises(UserError, match=message) as error:
+        build_classifier(name, "imagenet", 1, 28, n_classes=10)
+    assert "\n" not in str(error.value)
