@@ -1,0 +1,65 @@
+"""Progress that every place can show: a widget in JupyterLab, a bar on a terminal, plain lines elsewhere."""
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from rag_lib.errors import UserError
+
+SECONDS_BETWEEN_LINES = 10
+# A kernel that nobody looks at (papermill, nbval) has none of these; widgets would print nothing there.
+_LIVE_FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
+
+
+class _Lines:
+    """tqdm's numbers as plain lines, one every ten seconds and one at the end."""
+
+    def __init__(self, total: int, desc: str, initial: int):
+        self.total, self.desc, self.initial, self.n = total, desc, initial, initial
+        self.postfix = ""
+        self.start = self.last = time.monotonic()
+
+    def update(self, n: int) -> None:
+        self.n += n
+        now = time.monotonic()
+        if now - self.last >= SECONDS_BETWEEN_LINES or self.n == self.total:
+            self.last = now
+            line = tqdm.format_meter(
+                self.n - self.initial, self.total - self.initial, now - self.start, prefix=self.desc, unit=" steps",
+                postfix=self.postfix,
+                bar_format="{desc}: {n_fmt} of {total_fmt} steps, {rate_fmt}{postfix}, {remaining} left",
+            )  # fmt: skip
+            print(line, flush=True)
+
+    def set_postfix_str(self, text: str, refresh: bool = False) -> None:
+        self.postfix = text
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def progress(total: int, title: str, initial: int = 0):
+    """A counter of `total` steps with tqdm's `update(n)` and `set_postfix_str(text)`.
+
+    `RAG_PROGRESS=text` in the environment asks for plain lines everywhere; the default, `auto`, looks
+    where it is shown.
+    """
+    mode = os.environ.get("RAG_PROGRESS", "auto")
+    if mode not in ("auto", "text"):
+        raise UserError(f"RAG_PROGRESS = {mode!r} is unknown; choose auto or text")
+    in_kernel = "ipykernel" in sys.modules and type(sys.stdout).__module__.startswith("ipykernel")
+    if mode == "auto" and in_kernel and any(name in os.environ for name in _LIVE_FRONT_ENDS):
+        from tqdm.notebook import tqdm as bar
+    elif mode == "auto" and not in_kernel and sys.stderr.isatty():
+        bar = tqdm
+    else:
+        bar = None
+    counter = bar(total=total, desc=title, initial=initial, unit=" steps") if bar else _Lines(total, title, initial)
+    try:
+        yield counter
+    finally:
+        counter.close()

@@ -1,0 +1,184 @@
+"""One folder a run, named by its config's hash: a finished run is never computed again."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import torchvision
+
+from rag_lib import __version__
+from rag_lib.config import NUMERICS
+from rag_lib.errors import UserError
+from rag_lib.paths import ROOT, results_dir
+from rag_lib.training import pick_device, pick_precision
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: `folder` has config.json, env.json, history.csv, weights; `metrics` is metrics.json."""
+
+    id: str
+    folder: Path
+    metrics: dict[str, Any]
+    reused: bool  # whether it stood there already
+
+    def history(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "history.csv")
+
+    def confusion(self) -> pd.DataFrame:
+        """Counts of images: rows the true or requested class, columns the predicted one."""
+        return pd.read_csv(self.folder / "confusion.csv", index_col=0).rename(index=str)
+
+    def environment(self) -> dict[str, Any]:
+        return json.loads((self.folder / "env.json").read_text())
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """The config's fields as a plain dictionary, an own folder by its name: its content has a hash of its own."""
+
+    def without_path(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        value = {k: without_path(v) for k, v in value.items()}
+        if str(value.get("dataset", "")).startswith("folder:"):
+            value["dataset"] = "folder:" + Path(value["dataset"].removeprefix("folder:")).name
+        return value
+
+    return without_path(asdict(config))
+
+
+def run_id(kind: str, config: Any) -> str:
+    """`kind` and twelve digits of the hash of the config's identity and `NUMERICS`."""
+    text = json.dumps([NUMERICS, identity(config)], sort_keys=True)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def run_folder(id: str) -> Path:
+    """The folder of run `id`; raises `UserError` for a name that leads out of `results/runs`."""
+    if not id or Path(id).name != id or id in (".", ".."):
+        raise UserError(f"{id!r} is no run's name; `python -m rag_lib runs` lists them")
+    return results_dir() / "runs" / id
+
+
+def cached(kind: str, config: Any, compute: Callable[[Path], dict[str, Any]]) -> Run:
+    """The run of this config: read if it is finished, else computed by `compute(folder) -> metrics`.
+
+    metrics.json is written last and atomically: where it stands, the run is whole.
+    """
+    id = run_id(kind, config)
+    folder = run_folder(id)
+    done = folder / "metrics.json"
+    if done.exists():
+        return Run(id, folder, json.loads(done.read_text()), reused=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", identity(config))
+    start = time.monotonic()
+    # the settings of the moment the run started, not of its end
+    env = environment(getattr(config, "precision", "fp32"))
+    metrics = compute(folder)
+    write_json(folder / "env.json", env | {"seconds": round(time.monotonic() - start, 1)})
+    write_json(done, metrics)
+    return Run(id, folder, metrics, reused=False)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Whole or not at all: written beside the file, flushed to disk, then put in its place."""
+    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as f:
+        json.dump(value, f, indent=1)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+
+
+def environment(precision: str) -> dict[str, Any]:
+    """What a run's numbers may depend on beside its config: commit, versions, device, threads, precision."""
+    device = pick_device()
+    git = ["git", "-C", str(ROOT)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "rag_lib"], capture_output=True, text=True, check=True
+        )
+        commit += "+changes" if changed.stdout.strip() else ""
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"  # no git, or not a clone
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "commit": commit,
+        "rag_lib": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "platform": f"{sys.platform} {name}",
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "precision": pick_precision(precision, device),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def list_runs() -> pd.DataFrame:
+    """Every folder under `results/runs`: its state (finished, unfinished, stale), size in MB and config in short.
+
+    Stale: this version of the code would give the config another name, so it will not be reused.
+    """
+    rows = []
+    for folder in sorted(p for p in (results_dir() / "runs").glob("*") if p.is_dir()):
+        config = folder / "config.json"
+        fields = json.loads(config.read_text()) if config.exists() else {}
+        text = json.dumps([NUMERICS, fields], sort_keys=True)
+        current = folder.name.rpartition("-")[2] == hashlib.sha256(text.encode()).hexdigest()[:12]
+        finished = (folder / "metrics.json").exists()
+        megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+        data = fields.get("data") or fields.get("gan", {}).get("data", {})
+        parts = [data.get("dataset"), *(fields.get(k) for k in ("model", "arm", "steps"))]
+        rows.append(
+            {
+                "run": folder.name,
+                "state": "stale" if not current else "finished" if finished else "unfinished",
+                "MB": round(megabytes, 1),
+                "what": " ".join(str(p) for p in parts if p is not None),
+            }
+        )
+    return pd.DataFrame(rows, columns=["run", "state", "MB", "what"])
+
+
+def clean_runs() -> list[str]:
+    """Removes the runs that are stale or unfinished, and returns their names. Finished ones stay."""
+    runs = list_runs()
+    names = list(runs.loc[runs["state"] != "finished", "run"])
+    for name in names:
+        shutil.rmtree(run_folder(name))
+    return names
+
+
+def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
+    """Merges `rows` (one a run, with a `run_id`) into `results/tables/<table>.csv`, sorted by run id.
+
+    Beside it, `<table>_provenance.csv` tells each run's commit, versions, device, threads and wall time.
+    A row of a run that was computed anew replaces the old one; all others stay.
+    """
+    provenance = pd.DataFrame([{"run_id": run.id, **run.environment()} for run in runs])
+    folder = results_dir() / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
+        old = pd.read_csv(path) if path.exists() else new.iloc[:0]
+        kept = old[~old["run_id"].isin(new["run_id"])]
+        merged = pd.concat([kept, new]) if len(kept) else new
+        temporary = path.with_suffix(f".tmp{os.getpid()}")
+        merged.sort_values("run_id").to_csv(temporary, index=False, lineterminator="\n")
+        os.replace(temporary, path)
+    return folder / f"{table}.csv"

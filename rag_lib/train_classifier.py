@@ -1,0 +1,115 @@
+"""The classifiers' training and evaluation (sections 2.1 and 2.3)."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rag_lib.augment import preprocess
+from rag_lib.config import ClassifierConfig
+from rag_lib.errors import UserError
+from rag_lib.images import Images
+from rag_lib.models.classifier import build_classifier
+from rag_lib.progress import progress
+from rag_lib.runs import Run, cached
+from rag_lib.training import adam, autocast, batch_indices, lr_at, pick_device, pick_precision, rng, seed_of, set_lr
+
+N_LOGS = 50  # rows of history.csv
+EVALUATION_BATCH = 250
+
+
+def train_classifier(config: ClassifierConfig, images: Callable[[], dict[str, Images]], title: str = "") -> Run:
+    """The finished run of this classifier, trained unless it is there already.
+
+    `images()` gives, by name, `train` (the arm's images) and the sets to measure the accuracy on, read
+    once, after the last step: `val`, `test`, and where the arm has synthetic images `generated`. It is
+    called only if the run has to be computed. Metrics: `<set>_accuracy`, in [0, 1]; the folder gets
+    history.csv, confusion.csv (counts on `test`: rows true, columns predicted) and classifier.safetensors.
+    """
+    return cached("classifier", config, lambda folder: _train(config, images(), folder, title))
+
+
+def build(config: ClassifierConfig, n_classes: int) -> nn.Module:
+    """The untrained classifier of this config."""
+    return build_classifier(config.model, config.stem, config.data.channels, config.data.size, n_classes)
+
+
+def load_classifier(run: Run, config: ClassifierConfig, n_classes: int) -> nn.Module:
+    """The trained classifier of a run, ready to predict."""
+    model = build(config, n_classes)
+    model.load_state_dict(load_file(run.folder / "classifier.safetensors"))
+    return model.to(pick_device(), memory_format=torch.channels_last)
+
+
+def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, title: str) -> dict:
+    device = pick_device()
+    precision = pick_precision(config.precision, device)
+    train = images["train"].to(device)
+    n_classes = len(train.classes)
+
+    torch.manual_seed(seed_of(config.seed, "weights"))
+    model = build(config, n_classes).to(device, memory_format=torch.channels_last).train()
+    optimizer = adam(model, config)
+    log_every = math.ceil(config.steps / N_LOGS)
+    history = []
+
+    with progress(config.steps, title or f"{config.model} {config.arm}") as bar:
+        for step in range(config.steps):
+            batch = train[batch_indices(len(train), config.batch_size, config.seed, step).to(device)]
+            x = preprocess(batch.x, config.data, rng(config.seed, "step", step))
+            set_lr(optimizer, lr_at(config, step))
+            torch.manual_seed(seed_of(config.seed, "dropout", step))
+            with autocast(precision, device):
+                logits = model(x.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float(), batch.y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            bar.update(1)
+
+            done = step + 1
+            if done % log_every == 0 or done == config.steps:
+                row = {"step": done, "lr": lr_at(config, step), "loss": float(loss.detach())}
+                if not math.isfinite(row["loss"]):
+                    message = f"the loss of {config.model} is not finite at step {done}; try a smaller classifier.lr"
+                    raise UserError(message)
+                row["accuracy"] = float((logits.argmax(1) == batch.y).float().mean())  # of this batch
+                history.append(row)
+                bar.set_postfix_str(f"loss {row['loss']:.3f}", refresh=False)
+
+    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, folder / "classifier.safetensors")
+    metrics = {}
+    for name, measured in images.items():
+        if name != "train":
+            predicted = predict(model, measured.x, config)
+            metrics[f"{name}_accuracy"] = float((predicted == measured.y).double().mean())
+            if name == "test":
+                confusion(measured, predicted).to_csv(folder / "confusion.csv")
+    return metrics
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
+    """The predicted class of each uint8 image of `x` (N x C x H x W), int64, N, on the CPU."""
+    device = next(model.parameters()).device
+    precision = pick_precision(config.precision, device)
+    model.eval()
+    predictions = []
+    for part in x.split(EVALUATION_BATCH):
+        inputs = preprocess(part.to(device), config.data).contiguous(memory_format=torch.channels_last)
+        with autocast(precision, device):
+            predictions.append(model(inputs).argmax(1).cpu())
+    return torch.cat(predictions)
+
+
+def confusion(images: Images, predicted: Tensor) -> pd.DataFrame:
+    """Counts of true (rows) against predicted (columns) classes."""
+    k = len(images.classes)
+    counts = torch.bincount(images.y * k + predicted, minlength=k * k).reshape(k, k)
+    return pd.DataFrame(counts.numpy(), index=list(images.classes), columns=list(images.classes))

@@ -1,0 +1,129 @@
+"""The GAN's training (sections 1.1 and 2.1)."""
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rag_lib.augment import preprocess
+from rag_lib.config import GanConfig
+from rag_lib.errors import UserError
+from rag_lib.images import Images
+from rag_lib.losses import GENERATOR_LOSSES, discriminator_loss
+from rag_lib.models.gan import Discriminator, Generator
+from rag_lib.progress import progress
+from rag_lib.runs import Run, cached, identity
+from rag_lib.training import (
+    adam,
+    autocast,
+    batch_indices,
+    lr_at,
+    pick_device,
+    pick_precision,
+    rng,
+    seed_of,
+    set_lr,
+    update_average,
+)
+
+N_LOGS = 100  # rows of history.csv
+N_SAMPLES = 10  # sample grids over the training
+
+
+def train_gan(config: GanConfig, train: Images) -> Run:
+    """The finished run of this GAN, trained on `train` unless it is there already.
+
+    The run's folder gets history.csv, samples/step-*.png and generator.safetensors (the moving average
+    where `ema` is set). Raises `UserError` if a loss stops being finite.
+    """
+    return cached("gan", config, lambda folder: _train(config, train, folder))
+
+
+def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, generator_loss) -> dict[str, Tensor]:
+    """One iteration of Eq. 1: D learns to tell `real` from G(z), then G learns to be taken for real.
+
+    `real`: N x C x H x W in [-1, 1]; `y`: the labels of both the real and the generated images; `z`:
+    N x z_dim. Returns the two losses and the mean probabilities D(x) and D(G(z)), scalars.
+    """
+    fake = G(z, y)
+
+    real_logits, fake_logits = D(real, y), D(fake.detach(), y)
+    loss_d = discriminator_loss(real_logits, fake_logits)
+    adam_d.zero_grad()
+    loss_d.backward()
+    adam_d.step()
+
+    D.requires_grad_(False)  # G's step needs the gradient through D, not D's own
+    loss_g = generator_loss(D(fake, y))
+    adam_g.zero_grad()
+    loss_g.backward()
+    adam_g.step()
+    D.requires_grad_(True)
+
+    with torch.no_grad():
+        probabilities = {"d_real": real_logits.sigmoid().mean(), "d_fake": fake_logits.sigmoid().mean()}
+    return {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), **probabilities}
+
+
+def _train(config: GanConfig, train: Images, folder: Path) -> dict:
+    device = pick_device()
+    precision = pick_precision(config.precision, device)
+    n_classes = len(train.classes)
+    train = train.to(device)
+
+    torch.manual_seed(seed_of(config.seed, "weights"))
+    G = Generator(config, n_classes).to(device, memory_format=torch.channels_last)
+    D = Discriminator(config, n_classes).to(device, memory_format=torch.channels_last)
+    average = copy.deepcopy(G)
+    adam_g, adam_d = adam(G, config), adam(D, config)
+    generator_loss = GENERATOR_LOSSES[config.loss]
+
+    columns = min(n_classes, 10)
+    y_shown = torch.arange(columns).repeat(4).to(device)
+    z_shown = torch.randn(len(y_shown), config.z_dim, generator=rng(config.seed, "shown")).to(device)
+    (folder / "samples").mkdir(exist_ok=True)
+    log_every, sample_every = math.ceil(config.steps / N_LOGS), math.ceil(config.steps / N_SAMPLES)
+    history = []
+
+    with progress(config.steps, f"GAN {config.data.dataset}") as bar:
+        for step in range(config.steps):
+            batch = train[batch_indices(len(train), config.batch_size, config.seed, step).to(device)]
+            numbers = rng(config.seed, "step", step)
+            real = preprocess(batch.x, config.data, numbers).contiguous(memory_format=torch.channels_last)
+            z = torch.randn(config.batch_size, config.z_dim, generator=numbers).to(device)
+            for optimizer in (adam_g, adam_d):
+                set_lr(optimizer, lr_at(config, step))
+            with autocast(precision, device):
+                values = gan_step(G, D, adam_g, adam_d, real, batch.y, z, generator_loss)
+            update_average(average, G, config.ema)
+            bar.update(1)
+
+            done = step + 1
+            if done % log_every == 0 or done == config.steps:
+                row = {"step": done, "lr": lr_at(config, step)} | {k: float(v) for k, v in values.items()}
+                if not all(map(math.isfinite, row.values())):
+                    raise UserError(f"the GAN's loss is not finite at step {done}; try a smaller gan.lr")
+                history.append(row)
+                bar.set_postfix_str("loss D {loss_d:.2f}, G {loss_g:.2f}".format(**row), refresh=False)
+            if done % sample_every == 0 or done == config.steps:
+                pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+                average.eval()
+                with torch.no_grad():
+                    grid = torchvision.utils.make_grid((average(z_shown, y_shown) + 1) / 2, nrow=columns)
+                torchvision.utils.save_image(grid, folder / "samples" / f"step-{done:06d}.png")
+
+    weights = {name: tensor.cpu().contiguous() for name, tensor in average.state_dict().items()}
+    # one entry: safetensors writes several in an order of chance, and the same run must give the same bytes
+    card = json.dumps({"config": identity(config), "classes": train.classes})
+    save_file(weights, folder / "generator.safetensors", metadata={"rag_lib": card})
+    return history[-1] | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
+
+
+def n_parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,85 @@
+"""What both loops share."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from rag_lib.config import GanConfig
+from rag_lib.errors import UserError
+from rag_lib.training import batch_indices, lr_at, pick_device, pick_precision, rng, seed_of, update_average
+
+
+def test_batches_cover_each_image_once_an_epoch_in_another_order_each_time():
+    stream = torch.cat([batch_indices(10, 4, seed=0, step=t) for t in range(5)])
+    first, second = stream[:10], stream[10:]
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(10))
+    assert first.tolist() != second.tolist()
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    wanted = batch_indices(1_000, 64, seed=1, step=37)
+    batch_indices(1_000, 64, seed=2, step=500)
+    assert torch.equal(batch_indices(1_000, 64, seed=1, step=37), wanted)
+    assert not torch.equal(batch_indices(1_000, 64, seed=2, step=37), wanted)
+
+
+def test_a_batch_larger_than_the_set_goes_round():
+    assert batch_indices(3, 8, seed=0, step=0).bincount().tolist() in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
+
+
+def test_the_papers_schedule_decays_by_gamma_every_2500_iterations():
+    paper = GanConfig()
+    assert [lr_at(paper, step) for step in (0, 2_499, 2_500, 5_000)] == pytest.approx([1e-4, 1e-4, 0.85e-4, 0.7225e-4])
+
+
+def test_the_cosine_schedule_warms_up_peaks_and_ends_near_zero():
+    config = GanConfig(schedule="cosine", steps=100, lr=1.0)
+    rates = [lr_at(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 0.001
+
+
+def test_seeds_of_different_parts_are_unrelated_and_always_the_same():
+    seeds = {seed_of(a, b) for a in range(20) for b in ("z", "step")}
+    assert len(seeds) == 40
+    assert seed_of(1, "z") == 1035343949871299123
+    assert torch.equal(torch.rand(3, generator=rng(1, "z")), torch.rand(3, generator=rng(1, "z")))
+
+
+def test_the_average_follows_weights_and_batch_norms_statistics():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    average = copy.deepcopy(model)
+    before = {k: v.clone() for k, v in average.state_dict().items()}
+    nn.init.constant_(model[0].weight, 5.0)
+    model(torch.randn(8, 3))  # moves the running statistics
+    update_average(average, model, decay=0.75)
+    for name, value in average.state_dict().items():
+        now = model.state_dict()[name]
+        expected = 0.75 * before[name] + 0.25 * now if now.is_floating_point() else now
+        torch.testing.assert_close(value, expected)
+
+
+def test_an_average_of_decay_0_is_the_model():
+    model, average = nn.Linear(3, 3), nn.Linear(3, 3)
+    update_average(average, model, decay=0.0)
+    assert torch.equal(average.weight, model.weight)
+
+
+def test_a_requested_precision_is_kept_and_auto_chooses_one():
+    cpu = torch.device("cpu")
+    assert pick_precision("fp32", cpu) == "fp32"
+    assert pick_precision("bf16", cpu) == "bf16"
+    assert pick_precision("auto", cpu) in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "toaster"])
+def test_a_device_that_is_not_there_is_refused_in_one_line(name, monkeypatch):
+    monkeypatch.setenv("RAG_DEVICE", name)
+    with pytest.raises(UserError, match=f"RAG_DEVICE = '{name}' cannot be used here") as error:
+        pick_device()
+    assert "\n" not in str(error.value)
