@@ -1,0 +1,82 @@
+"""A trained generator's labelled images: balanced, frozen, as 8-bit as a stored photograph."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from rag_lib.config import DataConfig, GanConfig
+from rag_lib.errors import UserError
+from rag_lib.images import Images
+from rag_lib.models.gan import Generator
+from rag_lib.runs import run_folder
+from rag_lib.training import pick_device, rng
+
+# Kernels round differently for different batch sizes, so every chunk has this one, the last as well.
+CHUNK = 256
+
+
+def load_generator(run: str | Path) -> Generator:
+    """The trained generator of a run (its name, its folder or a generator.safetensors), ready to sample.
+
+    It carries `config` and `classes` (names). Raises `UserError` where there is none.
+    """
+    path = Path(run) if Path(run).exists() else run_folder(str(run))
+    path = path / "generator.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"{run} has no generator.safetensors; `python -m rag_lib train` makes one")
+    with safe_open(path, "pt") as f:
+        card = json.loads(f.metadata()["rag_lib"])
+        weights = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (safe_open is no dictionary)
+    config = GanConfig(**card["config"] | {"data": DataConfig(**card["config"]["data"])})
+    classes = tuple(card["classes"])
+    generator = Generator(config, len(classes))
+    generator.load_state_dict(weights)
+    generator.config, generator.classes = config, classes
+    return generator.to(pick_device()).eval().requires_grad_(False)
+
+
+def latents(n: int, z_dim: int, seed: int) -> Tensor:
+    """z ~ N(0, 1), `n` x `z_dim`; row i depends on `seed` and i alone."""
+    chunks = [torch.randn(CHUNK, z_dim, generator=rng(seed, "z", i)) for i in range(-(-n // CHUNK))]
+    return torch.cat(chunks)[:n]
+
+
+@torch.no_grad()
+def sample(generator: Generator, z: Tensor, y: Tensor) -> Tensor:
+    """The images of these z and labels, uint8, N x C x H x W, on the CPU; computed in padded chunks."""
+    device = next(generator.parameters()).device
+    images = []
+    for zs, ys in zip(z.split(CHUNK), y.split(CHUNK), strict=True):
+        missing = CHUNK - len(zs)
+        padded = generator(
+            torch.cat([zs, zs.new_zeros(missing, zs.shape[1])]).to(device),
+            torch.cat([ys, ys.new_zeros(missing)]).to(device),
+        )
+        images.append(to_uint8(padded[: len(zs)]))
+    return torch.cat(images)
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8, 0 to 255, on the CPU: what a networks' image becomes when it is stored."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def generate(generator: Generator, n: int, seed: int) -> Images:
+    """`n` labelled images, the classes in turn; image i depends on `seed` and i alone, whatever `n`."""
+    z, y = latents(n, generator.z_dim, seed), labels(generator, n)
+    return Images(sample(generator, z, y), y, generator.classes)
+
+
+def labels(generator: Generator, n: int) -> Tensor:
+    """The classes in turn: int64, `n`."""
+    return torch.arange(n) % generator.n_classes
+
+
+def attention_maps(generator: Generator, n: int, seed: int) -> list[Tensor]:
+    """Each SPAM's S for the first images of `generate(generator, n, seed)`: n x 1 x h x w in (0, 1), on the CPU."""
+    device = next(generator.parameters()).device
+    z, y = latents(n, generator.z_dim, seed), labels(generator, n)
+    return [s.cpu() for s in generator.attention_maps(z.to(device), y.to(device))]
