@@ -1,0 +1,53 @@
+# Everything runs in .venv, which `make` fills once. `make help` lists the targets.
+PYTHON  ?= python3
+DATASET ?= mnist5k
+PRESET  ?= quick
+SEED    ?= 0
+
+PY    := .venv/bin/python
+READY := .venv/.ready
+STUDY := --dataset "$(DATASET)" --preset "$(PRESET)" --seed "$(SEED)"
+
+.DEFAULT_GOAL := help
+.PHONY: help study test test-full lab notebooks runs clean-runs
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "make %-11s %s\n", $$1, $$2}'
+	@echo 'study takes DATASET (mnist5k, mnist, fashion_mnist, cifar10, cifar10_jpeg, folder:PATH),'
+	@echo 'PRESET (smoke, quick, paper) and SEED, as in: make study DATASET=mnist PRESET=paper'
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[timm,dev]'
+	@touch $(READY)
+
+study: $(READY)  ## run the notebooks 01 to 03, print the accuracy table and where the results lie
+	@$(PY) -m rag_lib notebooks $(STUDY)
+
+lab: $(READY)  ## open the notebooks in JupyterLab (127.0.0.1, with its token)
+	$(PY) -m jupyter lab --ip 127.0.0.1 --notebook-dir . notebooks
+
+# The committed notebooks are compared against a run at preset smoke, in a results folder of its own.
+test: $(READY)  ## check the style, run the tests, compare the committed notebooks
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m pytest -m "not slow"
+	results=$$(mktemp -d) && RAG_SMOKE=1 RAG_RESULTS=$$results $(PY) -m pytest --nbval-lax notebooks; \
+	  status=$$?; rm -rf "$$results"; exit $$status
+
+test-full: test  ## test, and what takes longer
+	$(PY) -m pytest -m slow
+
+# The runs are computed before the notebooks, so that no progress line ends up in what is committed.
+notebooks: $(READY)  ## refresh the committed notebooks' outputs
+	$(PY) -m rag_lib classify
+	for notebook in notebooks/*.ipynb; do $(PY) -m papermill "$$notebook" "$$notebook" || exit 1; done
+	$(PY) -m nbstripout --keep-output --keep-count \
+	  --extra-keys "metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution" notebooks/*.ipynb
+
+runs: $(READY)  ## list the finished and unfinished runs
+	@$(PY) -m rag_lib runs
+
+clean-runs: $(READY)  ## remove unfinished and stale runs
+	@$(PY) -m rag_lib runs --clean

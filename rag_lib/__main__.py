@@ -1,0 +1,138 @@
+"""The studies from the command line: `python -m rag_lib --help`."""
+
+import argparse
+import ast
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from rag_lib import plots, study
+from rag_lib.config import DATASETS, PRESETS, Settings
+from rag_lib.data import load
+from rag_lib.errors import UserError
+from rag_lib.generate import generate, load_generator
+from rag_lib.paths import ROOT, results_dir
+from rag_lib.runs import clean_runs, list_runs
+
+NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, or 2 with one line on stderr for what the user can mend."""
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except UserError as e:
+        print(f"Error: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m rag_lib", description=__import__("rag_lib").__doc__)
+    commands = result.add_subparsers(required=True, metavar="COMMAND")
+    for command, text in (
+        (train, "train the GAN (notebook 01)"),
+        (gallery, "draw real and generated images side by side (notebook 02)"),
+        (classify, "compare the groups and print the table (notebook 03)"),
+        (notebooks, "execute the notebooks 01 to 03 with papermill into results/notebooks, then print the table"),
+    ):
+        sub = commands.add_parser(command.__name__, help=text, description=text)
+        datasets = ", ".join(name for name in DATASETS if name != "folder")
+        sub.add_argument("--dataset", default="mnist5k", help=f"{datasets}, or folder:PATH (default: mnist5k)")
+        sub.add_argument("--preset", default="quick", help=f"{', '.join(PRESETS)} (default: quick)")
+        sub.add_argument("--seed", type=int, default=0, help="the GAN's seed (default: 0)")
+        sub.add_argument("--gan-steps", type=int, help="the GAN's iterations (default: the preset's)")
+        sub.add_argument("--classifier-steps", type=int, help="the classifiers' iterations (default: the preset's)")
+        sub.add_argument(
+            "--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
+            help="any other field, such as gan.lr=1e-4; may be given again",
+        )  # fmt: skip
+        sub.set_defaults(command=command)
+    sub = commands.add_parser("runs", help="list the runs under results/runs", description="list or clean the runs")
+    sub.add_argument("--clean", action="store_true", help="remove those that are unfinished or stale")
+    sub.set_defaults(command=runs)
+    return result
+
+
+def parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """The parameters of `study.settings_for`, and of the notebooks, that the options give."""
+    overrides = {}
+    for text in options.overrides:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text!r} must be FIELD=VALUE, such as gan.lr=1e-4")
+        try:
+            overrides[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            overrides[name] = value  # a word, such as cosine
+    names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps")
+    return {name: getattr(options, name) for name in names} | {"overrides": overrides}
+
+
+def train(options: argparse.Namespace) -> None:
+    settings = study.settings_for(**parameters(options))
+    run = study.run_gan(settings, load(settings.data))
+    print(f"{'reused' if run.reused else 'trained'}: {run.folder}")
+
+
+def gallery(options: argparse.Namespace) -> None:
+    settings = study.settings_for(**parameters(options))
+    splits = load(settings.data)
+    gan = study.run_gan(settings, splits)
+    plots.use_style()
+    figure = plots.gallery(splits.train, generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0))
+    print(plots.save(figure, f"gallery-{settings.name}"))
+
+
+def classify(options: argparse.Namespace) -> None:
+    settings = study.settings_for(**parameters(options))
+    report(settings)
+
+
+def report(settings: Settings) -> None:
+    table = study.classify(settings, load(settings.data))
+    print(f"\nAccuracy on the real test images of {settings.dataset} (%), mean over seeds, by the images trained on:\n")
+    print(study.summary(table).to_string())
+    print(f"\n{study.conclusion(table)}\n")
+    print(f"table     {results_dir() / 'tables' / 'classify.csv'}")
+
+
+def notebooks(options: argparse.Namespace) -> None:
+    import papermill  # a second to import, and absent where only the library is used
+    from papermill.exceptions import PapermillExecutionError
+
+    given = parameters(options)
+    settings = study.settings_for(**given)
+    load(settings.data)  # missing or unusable images are refused here, in one line
+    os.environ["RAG_PROGRESS"] = "text"
+    folder = results_dir() / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    executed = [folder / f"{name}-{settings.name}.ipynb" for name in NOTEBOOKS]
+    for name, output in zip(NOTEBOOKS, executed, strict=True):
+        print(f"\n{name}", flush=True)
+        try:
+            papermill.execute_notebook(
+                ROOT / "notebooks" / f"{name}.ipynb", output, given, progress_bar=False,
+                stdout_file=sys.stdout, stderr_file=sys.stderr,
+            )  # fmt: skip
+        except PapermillExecutionError as e:
+            raise UserError(f"{e.ename}: {e.evalue} (in {output}, cell {e.exec_count})") from e
+    report(settings)
+    for path in executed:
+        print(f"notebook  {path}")
+    for path in sorted((results_dir() / "figures").glob(f"*-{settings.name}.png")):
+        print(f"figure    {path}")
+
+
+def runs(options: argparse.Namespace) -> None:
+    if options.clean:
+        for name in clean_runs():
+            print(f"removed {name}")
+    table = list_runs()
+    print(table.to_string(index=False) if len(table) else f"no runs in {Path(results_dir()) / 'runs'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""What the notebooks' first cell needs: their parameters, checked, as settings."""
+
+import ast
+from typing import Any
+
+from IPython import get_ipython
+
+from rag_lib.config import Settings
+from rag_lib.errors import UserError
+from rag_lib.plots import use_style
+from rag_lib.study import settings_for
+
+# the line with which papermill heads the cell that it writes its parameters into
+_INJECTED = "# Parameters\n"
+
+
+def settings(**parameters: Any) -> Settings:
+    """The settings of the notebook's parameters (those of `study.settings_for`), and the figures' style.
+
+    papermill only warns of a parameter that the notebook does not have; here it is a `UserError`.
+    """
+    shell = get_ipython()
+    cells = shell.user_ns.get("In", []) if shell else []
+    for name in injected_names(cells):
+        if name not in parameters:
+            raise UserError(f"parameter {name!r} is unknown; this notebook has {', '.join(parameters)}")
+    use_style()
+    return settings_for(**parameters)
+
+
+def injected_names(cells: list[str]) -> list[str]:
+    """The variables that papermill's cell among these (a session's inputs, in order) assigns."""
+    sources = [cell for cell in cells if cell.startswith(_INJECTED)]
+    assignments = (node for cell in sources for node in ast.parse(cell).body if isinstance(node, ast.Assign))
+    return [target.id for node in assignments for target in node.targets if isinstance(target, ast.Name)]
