@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rag_lib import plots, study
-from rag_lib.config import DATASETS, PRESETS, Settings
+from rag_lib.config import Settings
 from rag_lib.data import load
 from rag_lib.errors import UserError
 from rag_lib.generate import generate, load_generator
 from rag_lib.paths import ROOT, results_dir
+from rag_lib.presets import DATASETS, PRESETS
 from rag_lib.runs import clean_runs, list_runs
 
 NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")

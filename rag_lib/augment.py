@@ -51,4 +51,5 @@ def random_crop_and_rotation(x: Tensor, size: int, degrees: float, generator: to
 def stretch_contrast(x: Tensor) -> Tensor:
     """Each image's values stretched to [0, 1], all channels alike; an image of one value stays as it is."""
     low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
-    return torch.where(high > low, (x - low) / (high - low).clamp_min(1e-6), x)
+    has_contrast = high - low > 0.5 / 255  # less is no grey level, but the rounding of a resampled plain image
+    return torch.where(has_contrast, (x - low) / torch.where(has_contrast, high - low, 1.0), x)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,31 +78,48 @@ def mnist5k(config: DataConfig) -> tuple[Images, None]:
 
 
 def mnist(config: DataConfig) -> tuple[Images, Images]:
-    for name, md5 in MNIST_MD5.items():
-        file = data_dir() / "MNIST" / "raw" / name
-        if file.exists() and hashlib.md5(file.read_bytes()).hexdigest() != md5:
-            raise UserError(f"{file} is damaged (its MD5 is not {md5}); delete it and run again")
-    return idx_files(torchvision.datasets.MNIST, DIGITS)
+    return idx_files(torchvision.datasets.MNIST, DIGITS, MNIST_MD5)
 
 
 def fashion_mnist(config: DataConfig) -> tuple[Images, Images]:
-    return idx_files(torchvision.datasets.FashionMNIST, FASHION)
+    return idx_files(torchvision.datasets.FashionMNIST, FASHION, {})
 
 
-def idx_files(source: type[torchvision.datasets.MNIST], classes: tuple[str, ...]) -> tuple[Images, Images]:
+def idx_files(
+    source: type[torchvision.datasets.MNIST], classes: tuple[str, ...], md5: dict[str, str]
+) -> tuple[Images, Images]:
     """Both parts of a dataset in MNIST's format, read in place or downloaded."""
     raw = data_dir() / source.__name__ / "raw"
-    files = ", ".join(MNIST_MD5)
+    if len(arrays := read_idx_files(raw, md5)) < len(MNIST_MD5):
+        torchvision_set(source, True, f"{', '.join(MNIST_MD5)} into {raw}")
+        arrays = read_idx_files(raw, md5)
     parts = []
-    for train in (True, False):
-        try:
-            part = torchvision_set(source, train, f"{files} into {raw}")
-            parts.append(Images(part.data.unsqueeze(1), part.targets.long(), classes))
-        except (ValueError, AssertionError, KeyError, IndexError) as e:
-            if isinstance(e, UserError):
-                raise
-            raise UserError(f"a file in {raw} is damaged ({e}); delete it and run again") from e
+    for part in ("train", "t10k"):
+        x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
+        if len(x) != len(y) or y.max() >= len(classes):
+            raise UserError(
+                f"{raw / part}-labels-idx1-ubyte is damaged ({len(y)} labels up to {y.max()} for {len(x)} images "
+                f"of {len(classes)} classes); delete it and run again"
+            )
+        parts.append(Images(x.unsqueeze(1), y.long(), classes))
     return parts[0], parts[1]
+
+
+def read_idx_files(raw: Path, md5: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Those of the four files that are there, each checked."""
+    return {n: read_idx(raw / n, md5, 3 if "images" in n else 1) for n in MNIST_MD5 if (raw / n).is_file()}
+
+
+def read_idx(file: Path, md5: dict[str, str], dims: int) -> torch.Tensor:
+    """A file of bytes in MNIST's format: a magic number, `dims` sizes of four bytes each, the bytes."""
+    raw = file.read_bytes()
+    header = 4 + 4 * dims
+    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
+    whole = raw[:4] == bytes((0, 0, 8, dims)) and len(raw) == header + math.prod(shape) > header
+    found = hashlib.md5(raw).hexdigest()
+    if not whole or md5.get(file.name, found) != found:
+        raise UserError(f"{file} is damaged (its MD5 is {found}); delete it and run again")
+    return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).reshape(shape)
 
 
 def cifar10(config: DataConfig) -> tuple[Images, Images]:
@@ -135,7 +153,7 @@ def torchvision_set(source: type, train: bool, what_to_put: str):
             return source(root, train=train, download=True)
     except (OSError, RuntimeError) as e:
         raise UserError(
-            f"{source.__name__} is not in {root} and cannot be downloaded ({e}); "
+            f"{source.__name__} is not in {root} and cannot be downloaded ({' '.join(str(e).split())}); "
             f"put {what_to_put}, or set RAG_DATA to the folder that has it"
         ) from e
 

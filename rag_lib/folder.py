@@ -1,6 +1,7 @@
 """Anyone's images: a folder, a zip or a tar with one subfolder a class, read once into `Images`."""
 
 import hashlib
+import json
 import lzma
 import os
 import tarfile
@@ -13,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -22,6 +23,7 @@ from rag_lib.images import Images
 from rag_lib.paths import results_dir
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SPLIT_NAMES = {"train", "Train", "test", "Test", "val", "valid", "validation"}  # no names of classes
 DECODER = 1  # bumped with any change of the pixels that `decode` returns
 
 Layout = dict[str, tuple[str, str]]  # a file's name: (split, class)
@@ -48,10 +50,10 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
             tensors[f"{split}_y"] = torch.tensor([classes.index(layout[name][1]) for name in names])
         cache.parent.mkdir(parents=True, exist_ok=True)
         temporary = cache.with_suffix(f".tmp{os.getpid()}")
-        save_file(tensors, temporary, metadata={"classes": "\n".join(classes)})
+        save_file(tensors, temporary, metadata={"classes": json.dumps(classes)})
         os.replace(temporary, cache)
     with safe_open(cache, "pt") as f:
-        classes = tuple(f.metadata()["classes"].split("\n"))
+        classes = tuple(json.loads(f.metadata()["classes"]))
         splits = {
             split: Images(f.get_tensor(f"{split}_x"), f.get_tensor(f"{split}_y"), classes)
             for split in ("train", "test")
@@ -61,8 +63,11 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 of the images' names and bytes: the same for a folder, its copy and its archive."""
-    layout, _ = layout_of(path)
+    """SHA-256 of the images' names and bytes: the same for a folder, its copy and its archive.
+
+    Says which files of the folder are ignored.
+    """
+    layout, _ = layout_of(path, say=True)
     parts = [
         (*layout[name], PurePosixPath(name).name, hashlib.sha256(data).hexdigest())
         for name, data in entries(path)
@@ -71,25 +76,29 @@ def fingerprint(path: str | Path) -> str:
     return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
 
 
-def layout_of(path: str | Path) -> tuple[Layout, list[str]]:
-    """Each image's split and class, and the classes in alphabetical order; says which files are ignored."""
+def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
+    """Each image's split and class, and the classes in alphabetical order; on demand says which files are ignored."""
     names = list(file_names(path))
     images = [n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES and not hidden(n)]
     if not images:
         raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
     parts = {name: PurePosixPath(name).parts for name in images}
     # an archive often holds everything in one folder of its own name
-    while min(map(len, parts.values())) > 2 and len({p[0] for p in parts.values()}) == 1:
-        parts = {name: p[1:] for name, p in parts.items()}
+    while len({p[0] for p in parts.values() if len(p) > 1}) == 1 and max(map(len, parts.values())) > 2:
+        parts = {name: p[1:] if len(p) > 1 else p for name, p in parts.items()}
+    top = {p[0] for p in parts.values() if len(p) > 1}
     split_folders = {p[0] for p in parts.values() if len(p) > 2} >= {"train", "test"}
+    if not split_folders and top <= SPLIT_NAMES and len(top) > 1:
+        found = ", ".join(sorted(top))
+        raise UserError(f"{path} has the folders {found}; name them train and test, each with one subfolder a class")
     layout: Layout = {}
     for name, p in parts.items():
         if split_folders and len(p) > 2 and p[0] in ("train", "test"):
             layout[name] = (p[0], p[1])
         elif not split_folders and len(p) > 1:
             layout[name] = ("train", p[0])
-    ignored = sorted(set(names) - set(layout))
-    if ignored:
+    ignored = sorted(name for name in set(names) - set(layout) if not hidden(name))
+    if say and ignored:
         print(f"{path}: {len(ignored)} files ignored that are no images of a class, such as {ignored[0]}")
     counts = Counter(layout.values())
     classes = sorted({label for split, label in counts if split == "train"})
@@ -125,9 +134,9 @@ def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             image = image.convert("L" if channels == 1 else "RGB")
             pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as e:
-        if isinstance(e, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as e:  # Pillow's readers raise errors of nearly every type for damaged files
         raise UserError(f"{name} cannot be read as an image ({e}); replace or remove it") from e
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
@@ -146,20 +155,28 @@ def entries(path: str | Path, with_data: bool = True) -> Iterator[tuple[str, byt
         if path.is_dir():
             for file in sorted(p for p in path.rglob("*") if p.is_file()):
                 yield file.relative_to(path).as_posix(), file.read_bytes() if with_data else b""
-        elif zipfile.is_zipfile(path):
+        elif not path.exists():
+            raise UserError(f"{path} does not exist; give a folder, a zip or a tar with one subfolder a class")
+        elif zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):
             with zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
                     if not member.is_dir():
                         yield inside(member.filename, path), archive.read(member) if with_data else b""
         elif tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:
+                files = set()
                 for member in archive:
-                    if member.isfile():
+                    if member.isfile() or (member.islnk() and member.linkname in files):
+                        files.add(member.name)
                         yield inside(member.name, path), archive.extractfile(member).read() if with_data else b""
-        elif path.exists():
-            raise UserError(f"{path} is no folder, zip or tar of images, or it is damaged")
+                # tarfile takes a broken header for the end, and reads no compressed file to its checksum
+                archive.fileobj.seek(archive.offset)
+                if archive.fileobj.read(512) != bytes(512):
+                    raise tarfile.ReadError("it has no end")
+                while archive.fileobj.read(1 << 20):
+                    pass
         else:
-            raise UserError(f"{path} does not exist; give a folder, a zip or a tar with one subfolder a class")
+            raise UserError(f"{path} is no folder, zip or tar of images, or it is damaged")
     except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error) as e:
         raise UserError(f"{path} cannot be read ({e}); it may be damaged, protected or incomplete") from e
 

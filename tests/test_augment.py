@@ -1,0 +1,245 @@
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from PIL import Image
+
+from rag_lib.augment import preprocess
+from rag_lib.config import DataConfig
+
+STORED = 32
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(n: int, channels: int = 1, size: int = 28, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (n, channels, size, size), dtype=np.uint8))
+
+
+def repeated(image: np.ndarray, n: int) -> torch.Tensor:
+    """`n` copies of one grey image."""
+    return torch.from_numpy(image.round().astype(np.uint8)).expand(n, 1, -1, -1)
+
+
+def smooth(size: int) -> np.ndarray:
+    """A picture without symmetry and without detail, so that every good way of resampling gives the same."""
+    row, column = np.indices((size, size))
+    return 127 + 60 * np.sin(row / 4) + 60 * np.cos(column / 5 + row / 9)
+
+
+def config(stored: int = 28, size: int = 28, rotation: float = 10.0, contrast: bool = False, channels: int = 1):
+    return DataConfig(stored_size=stored, size=size, rotation=rotation, contrast=contrast, channels=channels)
+
+
+def crops_and_angles(cfg: DataConfig, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What happens to each of `n` images, seen from outside: the crop's centre (row, column) and the angle.
+
+    Two pictures go through with the same random numbers: a spot 6 pixels left of the centre and one 6
+    pixels right of it. Where they arrive gives the angle (degrees, against the clock) and the shift.
+    """
+    row, column = np.indices((cfg.stored_size, cfg.stored_size)) - (cfg.stored_size - 1) / 2
+    arrived = []
+    for at in (-6, 6):
+        spot = 255 * np.exp(-(row**2 + (column - at) ** 2) / (2 * 1.8**2))
+        weight = preprocess(repeated(spot, n), cfg, seeded(seed)).numpy()[:, 0] + 1
+        weight = weight / weight.sum((1, 2), keepdims=True)
+        where = np.indices((cfg.size, cfg.size)) - (cfg.size - 1) / 2
+        arrived.append((weight[:, None] * where).sum((2, 3)))
+    down, right = (arrived[1] - arrived[0]).T
+    angle = np.arctan2(-down, right)
+    down, right = (arrived[1] + arrived[0]).T / 2  # where the stored image's centre has arrived
+    back = np.stack([np.sin(angle) * right + np.cos(angle) * down, np.cos(angle) * right - np.sin(angle) * down], 1)
+    return (cfg.stored_size - 1) / 2 - back, np.degrees(angle)
+
+
+# Test: nothing is random
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("stored", "size", "start"), [(28, 28, 0), (32, 28, 2), (32, 32, 0)])
+def test_without_a_generator_the_centre_is_cut_out_and_nothing_turns(stored, size, start, channels):
+    x = noise(5, channels, stored)
+    out = preprocess(x, config(stored, size, rotation=90.0, channels=channels))
+    expected = x.numpy()[:, :, start : start + size, start : start + size] / 127.5 - 1
+    np.testing.assert_allclose(out.numpy(), expected, atol=1e-6)
+
+
+# Training: the crop
+
+
+def test_with_equal_sizes_and_no_rotation_the_image_is_unchanged():
+    x = noise(5)
+    out = preprocess(x, config(rotation=0.0), seeded())
+    np.testing.assert_allclose(out.numpy(), x.numpy() / 127.5 - 1, atol=1e-6)
+
+
+def test_without_rotation_each_image_is_a_crop_of_its_own_and_every_crop_occurs():
+    x = noise(400, 3, STORED)
+    out = preprocess(x, config(STORED, rotation=0.0, channels=3), seeded()).numpy()
+    drawn = []
+    for image, seen in zip(x.numpy() / 127.5 - 1, out, strict=True):
+        slices = {(i, j): image[:, i : i + 28, j : j + 28] for i in range(5) for j in range(5)}
+        drawn += [at for at, crop in slices.items() if np.allclose(crop, seen, atol=1e-4)]
+    assert len(drawn) == 400  # one and only one slice is it
+    assert len(set(drawn)) == 25
+    assert max(drawn.count(at) for at in drawn) < 40  # 16 expected
+
+
+# Training: the rotation
+
+
+@pytest.mark.parametrize("degrees", [10.0, 45.0])
+def test_angles_are_drawn_per_image_uniformly_within_the_bounds(degrees):
+    _, angles = crops_and_angles(config(rotation=degrees), 2_000, seed=0)
+    assert np.abs(angles).max() <= degrees + 0.05
+    tenths = np.histogram(angles, bins=10, range=(-degrees, degrees))[0]
+    assert tenths.min() > 150  # 200 expected, with a standard deviation of 13
+    assert tenths.max() < 250
+
+
+@pytest.mark.parametrize("degrees", [0.0, 10.0, 30.0])
+def test_each_crop_turns_about_its_own_centre(degrees):
+    centres, _ = crops_and_angles(config(STORED, rotation=degrees), 300, seed=1)
+    offsets = centres - 13.5  # of the centre of 28 pixels, counted from 0
+    np.testing.assert_allclose(offsets, offsets.round(), atol=0.1)
+    assert {tuple(offset) for offset in offsets.round().astype(int).tolist()} == {
+        (i, j) for i in range(5) for j in range(5)
+    }
+
+
+@pytest.mark.parametrize("degrees", [10.0, 45.0])
+def test_the_rotation_agrees_with_scipys(degrees):
+    cfg, n = config(rotation=degrees), 24
+    _, angles = crops_and_angles(cfg, n, seed=2)
+    image = smooth(28)
+    out = preprocess(repeated(image, n), cfg, seeded(2)).numpy()[:, 0]
+    row, column = np.indices((28, 28)) - 13.5
+    inside = np.hypot(row, column) < 13
+    for seen, angle in zip(out, angles, strict=True):
+        expected = scipy.ndimage.rotate(image, angle, reshape=False, order=3, mode="reflect") / 127.5 - 1
+        np.testing.assert_allclose(seen[inside], expected[inside], atol=0.03)
+    assert np.abs(out - (image / 127.5 - 1))[:, inside].max() > 0.15  # they did turn
+
+
+def test_crop_and_rotation_together_agree_with_pillows():
+    cfg, n = config(STORED, rotation=20.0), 24
+    centres, angles = crops_and_angles(cfg, n, seed=3)
+    image = smooth(STORED)
+    out = preprocess(repeated(image, n), cfg, seeded(3)).numpy()[:, 0]
+    row, column = np.indices((28, 28)) - 13.5
+    inside = np.hypot(row, column) < 11  # never beyond the stored image
+    for seen, (y, x), angle in zip(out, centres.round(1), angles, strict=True):
+        turned = Image.fromarray(image.astype(np.float32)).rotate(
+            angle, Image.Resampling.BICUBIC, center=(x + 0.5, y + 0.5)
+        )
+        top, left = round(y - 13.5), round(x - 13.5)
+        expected = np.asarray(turned)[top : top + 28, left : left + 28] / 127.5 - 1
+        np.testing.assert_allclose(seen[inside], expected[inside], atol=0.03)
+
+
+def test_corners_show_the_stored_image_where_it_reaches_and_its_reflection_elsewhere():
+    corners = [0, 0, -1, -1], [0, -1, 0, -1]
+    plain = preprocess(repeated(np.full((28, 28), 200.0), 64), config(rotation=45.0), seeded()).numpy()
+    np.testing.assert_allclose(plain, 200 / 127.5 - 1, atol=1e-5)  # no black corners
+    framed = np.full((STORED, STORED), 255.0)
+    framed[2:-2, 2:-2] = 0  # only what lies outside the centre crop is white
+    out = preprocess(repeated(framed, 64), config(STORED, rotation=10.0), seeded()).numpy()[:, 0]
+    assert out[:, corners[0], corners[1]].max() > 0.9
+
+
+def test_all_channels_turn_and_move_alike():
+    x = noise(16, 1, STORED).expand(-1, 3, -1, -1)
+    out = preprocess(x, config(STORED, channels=3), seeded())
+    assert torch.equal(out[:, 0], out[:, 1])
+    assert torch.equal(out[:, 0], out[:, 2])
+
+
+# Training: the random numbers
+
+
+@pytest.mark.parametrize("stored", [28, STORED])
+def test_a_seed_gives_the_same_images_and_another_seed_others(stored):
+    x = noise(8, 1, stored)
+    first, again, other = (preprocess(x, config(stored), seeded(seed)) for seed in (7, 7, 8))
+    assert torch.equal(first, again)
+    assert (first != other).flatten(1).any(1).all()
+
+
+def test_one_generator_gives_other_images_each_time():
+    x, generator = noise(8), seeded()
+    first, second = (preprocess(x, config(), generator) for _ in range(2))
+    assert (first != second).flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_global_generator_is_neither_used_nor_moved(training):
+    x, outputs = noise(8, 1, STORED), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        outputs.append(preprocess(x, config(STORED), seeded() if training else None))
+        assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(*outputs)
+
+
+# Contrast
+
+
+def test_contrast_is_stretched_to_the_full_range():
+    image = np.full((28, 28), 50.0)
+    image[:, 14:], image[0, 0] = 100, 150
+    out = preprocess(repeated(image, 1), config(contrast=True))[0, 0].numpy()
+    np.testing.assert_allclose([out[5, 5], out[5, 20], out[0, 0]], [-1, 0, 1], atol=1e-6)
+
+
+def test_contrast_is_stretched_by_image_not_by_batch():
+    dark, bright = noise(1) // 8, 200 + noise(1, seed=1) // 8
+    together = preprocess(torch.cat([dark, bright]), config(contrast=True))
+    alone = torch.cat([preprocess(image, config(contrast=True)) for image in (dark, bright)])
+    assert torch.equal(together, alone)
+    assert together.amin((1, 2, 3)).tolist() == [-1, -1]
+    assert together.amax((1, 2, 3)).tolist() == pytest.approx([1, 1])
+
+
+def test_contrast_is_stretched_over_all_channels_so_that_colours_stay():
+    image = torch.zeros(1, 3, 28, 28, dtype=torch.uint8)
+    image[0, 0], image[0, 1], image[0, 2] = 20, 70, 120
+    out = preprocess(image, config(contrast=True, channels=3))
+    np.testing.assert_allclose(out[0, :, 5, 5].numpy(), [-1, 0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("value", [0, 1, 37, 128, 200, 255])
+@pytest.mark.parametrize("stored", [28, STORED])
+def test_an_image_of_one_value_stays_as_it_is(stored, value, training):
+    x = repeated(np.full((stored, stored), value), 64)
+    out = preprocess(x, config(stored, contrast=True), seeded() if training else None)
+    np.testing.assert_allclose(out.numpy(), value / 127.5 - 1, atol=1e-5)
+
+
+def test_contrast_can_be_turned_off():
+    x = 100 + noise(4) // 8
+    np.testing.assert_allclose(preprocess(x, config(contrast=False)).numpy(), x.numpy() / 127.5 - 1, atol=1e-6)
+
+
+# The output
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("contrast", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("stored", "size"), [(28, 28), (32, 28), (32, 32)])
+def test_the_output_is_float32_between_minus_one_and_one(stored, size, channels, contrast, training):
+    x = noise(16, channels, stored)
+    x[:, :, ::2] = 255 * (x[:, :, ::2] > 127)  # hard edges, where resampling may overshoot
+    kept = x.clone()
+    out = preprocess(x, config(stored, size, 10.0, contrast, channels), seeded() if training else None)
+    assert (out.dtype, out.shape) == (torch.float32, (16, channels, size, size))
+    assert out.min() >= -1
+    assert out.max() <= 1
+    assert torch.equal(x, kept)
+    if contrast:
+        np.testing.assert_allclose(out.amin((1, 2, 3)).numpy(), -1, atol=1e-5)
+        np.testing.assert_allclose(out.amax((1, 2, 3)).numpy(), 1, atol=1e-5)

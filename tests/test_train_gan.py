@@ -1,0 +1,117 @@
+"""The GAN's loop, run for real at preset smoke."""
+
+import copy
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rag_lib import train_gan as module
+from rag_lib.errors import UserError
+from rag_lib.losses import non_saturating_loss
+from rag_lib.models.gan import Discriminator, Generator
+from rag_lib.presets import resolve
+from rag_lib.train_gan import gan_step, train_gan
+
+SMOKE = replace(resolve(preset="smoke").gan, precision="fp32")
+
+
+def weights(run) -> dict[str, torch.Tensor]:
+    return load_file(run.folder / "generator.safetensors")
+
+
+def equal(a: dict, b: dict) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_leaves_its_history_samples_weights_and_surroundings(digits):
+    run = train_gan(SMOKE, digits.train)
+    history = run.history()
+    assert list(history["step"]) == list(range(1, SMOKE.steps + 1))
+    assert (history[["d_real", "d_fake"]].to_numpy() > 0).all()
+    assert (history[["d_real", "d_fake"]].to_numpy() < 1).all()
+    assert [p.name for p in sorted((run.folder / "samples").glob("*"))][-1] == "step-000008.png"
+    assert {"commit", "torch", "device", "threads", "precision", "seconds"} <= run.environment().keys()
+    assert not run.reused
+    assert train_gan(SMOKE, digits.train).reused
+
+
+def test_the_same_config_gives_the_same_weights_and_another_seed_does_not(digits, results, monkeypatch):
+    first = weights(train_gan(SMOKE, digits.train))
+    monkeypatch.setenv("RAG_RESULTS", str(results / "again"))
+    assert equal(first, weights(train_gan(SMOKE, digits.train)))
+    assert not equal(first, weights(train_gan(replace(SMOKE, seed=1), digits.train)))
+
+
+def test_numerics_guards_the_numbers_of_a_config(digits):
+    """If this fails by intention, the numbers of every config have changed: bump `config.NUMERICS`."""
+    metrics = train_gan(SMOKE, digits.train).metrics
+    expected = {"loss_d": 1.1199, "loss_g": 1.1025}
+    assert {k: metrics[k] for k in expected} == pytest.approx(expected, abs=2e-3)
+
+
+def test_one_step_is_the_plain_textbook_step():
+    """Against separate backward passes written out, with plain Adam and D's gradients computed in G's step too."""
+    config = replace(SMOKE, width=4)
+    torch.manual_seed(0)
+    G, D = Generator(config, 10), Discriminator(config, 10)
+    G2, D2 = copy.deepcopy(G), copy.deepcopy(D)
+    real, y, z = torch.rand(8, 1, 28, 28) * 2 - 1, torch.arange(8), torch.randn(8, 100)
+    adam = [torch.optim.Adam(m.parameters(), 1e-3, (0.5, 0.999), weight_decay=1e-4) for m in (G, D, G2, D2)]
+    gan_step(G, D, adam[0], adam[1], real, y, z, non_saturating_loss)
+
+    fake = G2(z, y)
+    loss = -D2(real, y).sigmoid().log().mean() - (1 - D2(fake.detach(), y).sigmoid()).log().mean()
+    loss.backward()
+    adam[3].step()
+    adam[2].zero_grad()
+    (-D2(fake, y).sigmoid().log().mean()).backward()
+    adam[2].step()
+    for ours, plain in ((G, G2), (D, D2)):
+        for name, value in plain.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_every_parameter_of_both_networks_learns():
+    torch.manual_seed(0)
+    G, D = Generator(SMOKE, 10), Discriminator(SMOKE, 10)
+    before = [p.detach().clone() for p in (*G.parameters(), *D.parameters())]
+    adam = [torch.optim.Adam(m.parameters(), 1e-2) for m in (G, D)]
+    gan_step(
+        G, D, *adam, torch.rand(10, 1, 28, 28) * 2 - 1, torch.arange(10), torch.randn(10, 100), non_saturating_loss
+    )
+    moved = [not torch.equal(a, b) for a, b in zip(before, (*G.parameters(), *D.parameters()), strict=True)]
+    assert all(moved)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_none_that_looks_finished(digits, results):
+    with pytest.raises(UserError, match="not finite at step") as error:
+        train_gan(replace(SMOKE, lr=1e30), digits.train)
+    assert "smaller gan.lr" in str(error.value)
+    assert not list(results.rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("loss", ["minimax", "non_saturating"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_losses_and_precisions_train(digits, loss, precision):
+    run = train_gan(replace(SMOKE, loss=loss, precision=precision), digits.train)
+    assert run.environment()["precision"] == precision
+
+
+def test_small_sets_and_odd_numbers_of_steps_train(digits):
+    run = train_gan(replace(SMOKE, steps=13, batch_size=16), digits.train[:10])
+    assert run.history()["step"].iloc[-1] == 13
+
+
+def test_the_run_is_not_finished_before_its_metrics_are_written(digits, results, monkeypatch):
+    monkeypatch.setattr(module, "save_file", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        train_gan(SMOKE, digits.train)
+    assert not list(results.rglob("metrics.json"))
+    monkeypatch.undo()
+    monkeypatch.setenv("RAG_RESULTS", str(results))
+    run = train_gan(SMOKE, digits.train)
+    assert not run.reused
+    assert len(pd.read_csv(run.folder / "history.csv")) == SMOKE.steps
