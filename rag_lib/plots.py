@@ -128,7 +128,7 @@ def gan_curves(history: pd.DataFrame) -> Figure:
     right.axhline(0.5, color="grey", linestyle=":", label="cannot tell")
     right.set(xlabel="iterations", ylabel="mean probability", title="D's belief that it is real", ylim=(0, 1))
     for axis in (left, right):
-        axis.legend(frameon=False)
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=10)
     figure.tight_layout()
     return figure
 
@@ -139,7 +139,8 @@ def attention(images: Images, maps: list[Tensor]) -> Figure:
     `maps`: N x 1 x h x w in (0, 1), one tensor a module.
     """
     n, size = len(images), images.x.shape[-1]
-    figure, axes = plt.subplots(1 + len(maps), n, figsize=(n * 1.05 + 1, (1 + len(maps)) * 1.1), squeeze=False)
+    shape = {"figsize": (n * 1.05 + 2, (1 + len(maps)) * 1.1), "layout": "constrained"}
+    figure, axes = plt.subplots(1 + len(maps), n, squeeze=False, **shape)
     for axis, image, label in zip(axes[0], images.x, images.y, strict=True):
         axis.imshow(montage(image[None], 1), interpolation="nearest")
         axis.set_title(images.classes[int(label)], fontsize=10)
@@ -154,7 +155,7 @@ def attention(images: Images, maps: list[Tensor]) -> Figure:
     for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
     if maps:
-        figure.colorbar(shown, ax=axes[1:].ravel().tolist(), shrink=0.7, label="S", pad=0.015)
+        figure.colorbar(shown, ax=axes, shrink=0.7, label="S", pad=0.015)
     return figure
 
 
@@ -185,6 +186,7 @@ def confusion(counts: pd.DataFrame, title: str, rows: str = "true", columns: str
     for i in range(k):
         axis.text(i + 0.5, i + 0.5, f"{counts.iloc[i, i]}", ha="center", va="center", fontsize=9, color="grey")
     axis.set(xlabel=columns, ylabel=rows, title=title)
+    axis.grid(False)  # it would strike out the numbers on the diagonal
     axis.tick_params(axis="y", rotation=0)
     figure.tight_layout()
     return figure

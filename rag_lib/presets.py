@@ -34,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gan.schedule": "cosine",  # a short run gains most from ending at a small step
         "gan.ema": 0.995,  # averages out the last few hundred steps' oscillation
         "classifier.steps": 300,  # a minute each for a ResNet18
-        "classifier.lr": 1e-3,  # Adam's usual rate
+        "classifier.lr": 2e-3,  # for a ResNet18 the best of three on MNIST's val images
         "classifier.schedule": "cosine",
         "cnn.steps": 1_000,  # the small net is cheap enough to be trained longer,
         "cnn.lr": 5e-3,  # and takes a higher rate: the best of four on MNIST's val images
