@@ -26,7 +26,7 @@ study: $(READY)  ## run the notebooks 01 to 03, print the accuracy table and whe
 	@$(PY) -m rag_lib notebooks $(STUDY)
 
 lab: $(READY)  ## open the notebooks in JupyterLab (127.0.0.1, with its token)
-	$(PY) -m jupyter lab --ip 127.0.0.1 --notebook-dir . notebooks
+	$(PY) -m jupyter lab --ip 127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_train_gan.ipynb
 
 # The committed notebooks are compared against a run at preset smoke, in a results folder of its own.
 test: $(READY)  ## check the style, run the tests, compare the committed notebooks

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import rag_lib
 from rag_lib import plots, study
 from rag_lib.config import Settings
 from rag_lib.data import load
@@ -21,8 +22,8 @@ NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, or 2 with one line on stderr for what the user can mend."""
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         options.command(options)
     except UserError as e:
         print(f"Error: {e}", file=sys.stderr)
@@ -30,8 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse with this project's one line for what the user can mend."""
+
+    def error(self, message: str):
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m rag_lib", description=__import__("rag_lib").__doc__)
+    result = Parser(prog="python -m rag_lib", description=rag_lib.__doc__)
     commands = result.add_subparsers(required=True, metavar="COMMAND")
     for command, text in (
         (train, "train the GAN (notebook 01)"),
@@ -69,7 +77,11 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             overrides[name] = value  # a word, such as cosine
     names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps")
-    return {name: getattr(options, name) for name in names} | {"overrides": overrides}
+    given = {name: getattr(options, name) for name in names} | {"overrides": overrides}
+    kind, _, path = options.dataset.partition(":")
+    if kind == "folder" and path:  # a shell's relative path starts where the shell is; a notebook's, at the repository
+        given["dataset"] = f"folder:{Path(path).expanduser().absolute()}"
+    return given
 
 
 def train(options: argparse.Namespace) -> None:
@@ -93,11 +105,12 @@ def classify(options: argparse.Namespace) -> None:
 
 
 def report(settings: Settings) -> None:
-    table = study.classify(settings, load(settings.data))
+    table, quality = study.classify(settings, load(settings.data))
     print(f"\nAccuracy on the real test images of {settings.dataset} (%), mean over seeds, by the images trained on:\n")
     print(study.summary(table).to_string())
-    print(f"\n{study.conclusion(table)}\n")
-    print(f"table     {results_dir() / 'tables' / 'classify.csv'}")
+    print(f"\n{study.conclusion(table)}\n\n{study.gallery_conclusion(quality)}\n")
+    for name in ("classify", "classify_provenance"):
+        print(f"table     {results_dir() / 'tables' / name}.csv")
 
 
 def notebooks(options: argparse.Namespace) -> None:
@@ -132,7 +145,7 @@ def runs(options: argparse.Namespace) -> None:
         for name in clean_runs():
             print(f"removed {name}")
     table = list_runs()
-    print(table.to_string(index=False) if len(table) else f"no runs in {Path(results_dir()) / 'runs'}")
+    print(table.to_string(index=False) if len(table) else f"no runs in {results_dir() / 'runs'}")
 
 
 if __name__ == "__main__":

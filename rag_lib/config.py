@@ -123,6 +123,7 @@ class Settings:
 
     dataset: str
     preset: str
+    variant: str  # tells other seeds and overrides from the preset itself; empty for that
     data: DataConfig
     gan: GanConfig
     classifiers: tuple[tuple[ClassifierConfig, int], ...]
@@ -130,6 +131,7 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """A file name's part that tells this dataset and preset from the others, e.g. `mnist-quick`."""
+        """A file name's part that tells this study from the others, e.g. `mnist-quick`, `folder_birds-quick-1a2b3c`."""
         kind, _, path = self.dataset.partition(":")
-        return re.sub(r"[^\w.-]+", "_", f"{os.path.basename(path.rstrip('/')) or kind}-{self.preset}")
+        dataset = f"{kind}_{os.path.basename(path.rstrip('/'))}" if path else kind
+        return re.sub(r"[^\w.-]+", "_", "-".join(part for part in (dataset, self.preset, self.variant) if part))

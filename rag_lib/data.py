@@ -42,8 +42,8 @@ def load(config: DataConfig) -> Splits:
     """The dataset's images, `channels` x `stored_size` x `stored_size`, split stratified by `split_seed`.
 
     Sets with a test part keep it, and give 5,000 (own folders a tenth) of their training images to `val`;
-    sets without one give a fifth to `test` and a tenth to `val`. Raises `UserError` where files are
-    missing, damaged or unusable.
+    sets without one give a fifth to `test` and a tenth to `val`; every class gives at least one image.
+    Raises `UserError` where files are missing, damaged or unusable.
     """
     kind, _, path = config.dataset.partition(":")
     if kind == "folder":
@@ -58,9 +58,10 @@ def load(config: DataConfig) -> Splits:
         )
     if test is not None:
         n_val = N_VAL if kind != "folder" else len(train) // 10
-        val, rest = stratified_split(train.y, (n_val,), config.split_seed)
+        val, rest = stratified_split(train.y, (n_val,), config.split_seed, at_least=1)
         return Splits(train[rest], train[val], test)
-    test, val, rest = stratified_split(train.y, (len(train) // 5, len(train) // 10), config.split_seed)
+    sizes = (len(train) // 5, len(train) // 10)
+    test, val, rest = stratified_split(train.y, sizes, config.split_seed, at_least=1)
     return Splits(train[rest], train[val], train[test])
 
 

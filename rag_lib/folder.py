@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rag_lib.errors import UserError
 from rag_lib.images import Images
-from rag_lib.paths import results_dir
+from rag_lib.paths import ROOT, results_dir
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 SPLIT_NAMES = {"train", "Train", "test", "Test", "val", "valid", "validation"}  # no names of classes
@@ -136,6 +136,8 @@ def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
             pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
     except UserError:
         raise
+    except UnidentifiedImageError as e:
+        raise UserError(f"{name} cannot be read as an image (its format is unknown); replace or remove it") from e
     except Exception as e:  # Pillow's readers raise errors of nearly every type for damaged files
         raise UserError(f"{name} cannot be read as an image ({e}); replace or remove it") from e
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
@@ -148,9 +150,10 @@ def file_names(path: str | Path) -> Iterator[str]:
 def entries(path: str | Path, with_data: bool = True) -> Iterator[tuple[str, bytes]]:
     """Name (relative, with slashes) and bytes of each regular file of a folder, a zip or a tar.
 
-    Nothing is unpacked to disk; an archive with a member that leads outside is refused all the same.
+    A relative path starts at the repository. Nothing is unpacked to disk; an archive with a member that leads
+    outside is refused all the same.
     """
-    path = Path(path).expanduser()
+    path = ROOT / Path(path).expanduser()
     try:
         if path.is_dir():
             for file in sorted(p for p in path.rglob("*") if p.is_file()):

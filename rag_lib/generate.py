@@ -28,12 +28,15 @@ def load_generator(run: str | Path) -> Generator:
     if not path.is_file():
         raise UserError(f"{run} has no generator.safetensors; `python -m rag_lib train` makes one")
     with safe_open(path, "pt") as f:
-        card = json.loads(f.metadata()["rag_lib"])
+        card = json.loads((f.metadata() or {}).get("rag_lib", "{}"))
         weights = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (safe_open is no dictionary)
-    config = GanConfig(**card["config"] | {"data": DataConfig(**card["config"]["data"])})
-    classes = tuple(card["classes"])
-    generator = Generator(config, len(classes))
-    generator.load_state_dict(weights)
+    try:
+        config = GanConfig(**card["config"] | {"data": DataConfig(**card["config"]["data"])})
+        classes = tuple(card["classes"])
+        generator = Generator(config, len(classes))
+        generator.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as e:
+        raise UserError(f"{path} is no generator of this version of rag_lib; train it again") from e
     generator.config, generator.classes = config, classes
     return generator.to(pick_device()).eval().requires_grad_(False)
 

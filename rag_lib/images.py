@@ -48,18 +48,19 @@ def concat(a: Images, b: Images) -> Images:
 
 
 def stratified_counts(y: Tensor, n: int) -> np.ndarray:
-    """How many images of each class a subset of `n` takes: in proportion, at least one of each class."""
+    """How many images of each class a subset of `n` takes: in proportion, `n` in all."""
     counts = np.bincount(y.numpy())
     quotas = counts * n / counts.sum()
     taken = np.floor(quotas).astype(int)
     by_remainder = np.argsort(taken - quotas, kind="stable")
     taken[by_remainder[: n - taken.sum()]] += 1
-    return np.maximum(taken, np.minimum(counts, 1))
+    return taken
 
 
-def stratified_split(y: Tensor, sizes: tuple[int, ...], seed: int) -> list[Tensor]:
-    """Disjoint index sets of about `sizes` images, each with the classes' own proportions; last, all the rest.
+def stratified_split(y: Tensor, sizes: tuple[int, ...], seed: int, at_least: int = 0) -> list[Tensor]:
+    """Disjoint index sets of `sizes` images, each with the classes' own proportions; last, all the rest.
 
+    `at_least`: images of each class in every part, as far as there are any; the parts grow by those.
     Written here rather than taken from a library because the split is part of a run's identity: it
     must not change with a dependency's version.
     """
@@ -68,7 +69,8 @@ def stratified_split(y: Tensor, sizes: tuple[int, ...], seed: int) -> list[Tenso
     shuffled = [index[torch.randperm(len(index), generator=generator)] for index in shuffled]
     parts, start = [], np.zeros(len(shuffled), int)
     for size in sizes:
-        end = start + stratified_counts(y, size)
+        counts = np.maximum(stratified_counts(y, size), at_least)
+        end = np.minimum(start + counts, [len(index) for index in shuffled])
         parts.append(torch.cat([index[a:b] for index, a, b in zip(shuffled, start, end, strict=True)]).sort().values)
         start = end
     rest = torch.cat([index[a:] for index, a in zip(shuffled, start, strict=True)]).sort().values

@@ -178,12 +178,12 @@ def accuracy_points(table: pd.DataFrame) -> Figure:
 def confusion(counts: pd.DataFrame, title: str, rows: str = "true", columns: str = "predicted") -> Figure:
     """Counts of classes against classes; the diagonal is left out of the colours, so that the errors show."""
     k = len(counts)
-    figure, axis = plt.subplots(figsize=(0.55 * k + 2, 0.5 * k + 1.4))
+    readable = min(k, 20)  # more classes: the same picture in colours only
+    figure, axis = plt.subplots(figsize=(0.55 * readable + 2, 0.5 * readable + 1.4))
     errors = counts.mask(np.eye(k, dtype=bool))
-    sns.heatmap(
-        errors, annot=counts, fmt="d", cmap="Blues", vmin=0, ax=axis, cbar=False, linewidths=0.5, annot_kws={"size": 9}
-    )
-    for i in range(k):
+    annotated = {"annot": counts, "fmt": "d", "linewidths": 0.5, "annot_kws": {"size": 9}} if k == readable else {}
+    sns.heatmap(errors, cmap="Blues", vmin=0, ax=axis, cbar=not annotated, **annotated)
+    for i in range(k if annotated else 0):
         axis.text(i + 0.5, i + 0.5, f"{counts.iloc[i, i]}", ha="center", va="center", fontsize=9, color="grey")
     axis.set(xlabel=columns, ylabel=rows, title=title)
     axis.grid(False)  # it would strike out the numbers on the diagonal

@@ -17,8 +17,8 @@ _LIVE_FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEA
 class _Lines:
     """tqdm's numbers as plain lines, one every ten seconds and one at the end."""
 
-    def __init__(self, total: int, desc: str, initial: int):
-        self.total, self.desc, self.initial, self.n = total, desc, initial, initial
+    def __init__(self, total: int, desc: str):
+        self.total, self.desc, self.n = total, desc, 0
         self.postfix = ""
         self.start = self.last = time.monotonic()
 
@@ -28,7 +28,7 @@ class _Lines:
         if now - self.last >= SECONDS_BETWEEN_LINES or self.n == self.total:
             self.last = now
             line = tqdm.format_meter(
-                self.n - self.initial, self.total - self.initial, now - self.start, prefix=self.desc, unit=" steps",
+                self.n, self.total, now - self.start, prefix=self.desc, unit=" steps",
                 postfix=self.postfix,
                 bar_format="{desc}: {n_fmt} of {total_fmt} steps, {rate_fmt}{postfix}, {remaining} left",
             )  # fmt: skip
@@ -42,7 +42,7 @@ class _Lines:
 
 
 @contextmanager
-def progress(total: int, title: str, initial: int = 0):
+def progress(total: int, title: str):
     """A counter of `total` steps with tqdm's `update(n)` and `set_postfix_str(text)`.
 
     `RAG_PROGRESS=text` in the environment asks for plain lines everywhere; the default, `auto`, looks
@@ -58,7 +58,7 @@ def progress(total: int, title: str, initial: int = 0):
         bar = tqdm
     else:
         bar = None
-    counter = bar(total=total, desc=title, initial=initial, unit=" steps") if bar else _Lines(total, title, initial)
+    counter = bar(total=total, desc=title, unit=" steps") if bar else _Lines(total, title)
     try:
         yield counter
     finally:

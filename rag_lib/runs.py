@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ import torch
 import torchvision
 
 from rag_lib import __version__
-from rag_lib.config import NUMERICS
+from rag_lib.config import NUMERICS, ClassifierConfig, DataConfig, GanConfig
 from rag_lib.errors import UserError
 from rag_lib.paths import ROOT, results_dir
 from rag_lib.training import pick_device, pick_precision
+
+# by a run's kind, and by the name of the field that holds one
+CONFIGS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "judge": ClassifierConfig}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Run:
 
     def confusion(self) -> pd.DataFrame:
         """Counts of images: rows the true or requested class, columns the predicted one."""
-        return pd.read_csv(self.folder / "confusion.csv", index_col=0).rename(index=str)
+        # names such as 007 or NA are names, not numbers or gaps
+        counts = pd.read_csv(self.folder / "confusion.csv", dtype={0: str}, keep_default_na=False)
+        return counts.set_index(counts.columns[0]).rename_axis(None)
 
     def environment(self) -> dict[str, Any]:
         return json.loads((self.folder / "env.json").read_text())
@@ -61,8 +66,20 @@ def identity(config: Any) -> dict[str, Any]:
 
 def run_id(kind: str, config: Any) -> str:
     """`kind` and twelve digits of the hash of the config's identity and `NUMERICS`."""
-    text = json.dumps([NUMERICS, identity(config)], sort_keys=True)
-    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{kind}-{hash_of(identity(config))}"
+
+
+def hash_of(fields: dict[str, Any]) -> str:
+    text = json.dumps([NUMERICS, fields], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def has_todays_fields(kind: str, config: dict[str, Any]) -> bool:
+    """Whether a saved config has just the fields that this version's configs have."""
+    known = {f.name for f in fields(CONFIGS[kind])} if kind in CONFIGS else {"gan", "judge"}
+    return config.keys() == known and all(
+        has_todays_fields(name, value) for name, value in config.items() if isinstance(value, dict)
+    )
 
 
 def run_folder(id: str) -> Path:
@@ -138,13 +155,13 @@ def list_runs() -> pd.DataFrame:
     rows = []
     for folder in sorted(p for p in (results_dir() / "runs").glob("*") if p.is_dir()):
         config = folder / "config.json"
-        fields = json.loads(config.read_text()) if config.exists() else {}
-        text = json.dumps([NUMERICS, fields], sort_keys=True)
-        current = folder.name.rpartition("-")[2] == hashlib.sha256(text.encode()).hexdigest()[:12]
+        saved = json.loads(config.read_text()) if config.exists() else {}
+        kind, _, digits = folder.name.rpartition("-")
+        current = digits == hash_of(saved) and has_todays_fields(kind, saved)
         finished = (folder / "metrics.json").exists()
         megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
-        data = fields.get("data") or fields.get("gan", {}).get("data", {})
-        parts = [data.get("dataset"), *(fields.get(k) for k in ("model", "arm", "steps"))]
+        data = saved.get("data") or saved.get("gan", {}).get("data", {})
+        parts = [data.get("dataset"), *(saved.get(k) for k in ("model", "arm", "steps"))]
         rows.append(
             {
                 "run": folder.name,

@@ -1,21 +1,22 @@
 """The study: settings to runs to a tidy table."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
 import pandas as pd
 
-from rag_lib.config import ARMS, ClassifierConfig, Settings
+from rag_lib.config import ARMS, ClassifierConfig, GanConfig, Settings
 from rag_lib.data import Splits, content_of
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images, concat, stratified_split
 from rag_lib.presets import resolve
 from rag_lib.quality import HELD_OUT_SEED, QualityConfig, gan_test
-from rag_lib.runs import Run, collect
+from rag_lib.runs import Run, collect, identity
 from rag_lib.train_classifier import build, train_classifier
 from rag_lib.train_gan import train_gan
+from rag_lib.training import seed_of
 
 TRAIN_SEED = 0  # of the generated images that classifiers are trained on
 
@@ -28,14 +29,14 @@ def settings_for(
     classifier_steps: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """`config.resolve`, with an own folder's content looked at.
+    """`presets.resolve`, with an own folder's content looked at.
 
     `gan_steps` and `classifier_steps` stand for the overrides `gan.steps` and `classifier.steps`; None
     keeps the preset's. Raises `UserError`.
     """
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     steps = {name: value for name, value in steps.items() if value is not None}
-    deltas = {**overrides, **steps} if isinstance(overrides, Mapping) else overrides or steps
+    deltas = {**(overrides or {}), **steps} if isinstance(overrides, Mapping | None) else overrides
     settings = resolve(dataset, preset, seed, deltas)  # names and types first: they cost nothing
     for classifier, _ in settings.classifiers:
         if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells
@@ -55,7 +56,7 @@ def arm(name: str, real: Images, synthetic: Images, seed: int) -> Images:
     n, size = len(real), real.x.shape[-1]
     if name == "generated":
         return synthetic[:n].padded_to(size)
-    half, _ = stratified_split(real.y, (n // 2,), seed)
+    half, _ = stratified_split(real.y, (n // 2,), seed_of("half", seed))
     return concat(real[half], synthetic[: n - len(half)].padded_to(size))
 
 
@@ -71,14 +72,18 @@ def run_gan_test(settings: Settings, splits: Splits, gan: Run) -> Run:
     return gan_test(QualityConfig(settings.gan, settings.judge), gan, judge)
 
 
-def run_classifiers(settings: Settings, splits: Splits, gan: Run) -> tuple[pd.DataFrame, list[Run]]:
-    """Every classifier x arm x seed of the study: a tidy table, one row a run, and the runs in its order."""
-    configs = [
-        replace(classifier, arm=arm_name, seed=seed, gan=None if arm_name == "original" else settings.gan)
+def configs(settings: Settings) -> list[ClassifierConfig]:
+    """Every classifier x seed x arm of the study."""
+    return [
+        replace(classifier, arm=name, seed=seed, gan=None if name == "original" else settings.gan)
         for classifier, seeds in settings.classifiers
         for seed in range(seeds)
-        for arm_name in ARMS
+        for name in ARMS
     ]
+
+
+def run_classifiers(settings: Settings, splits: Splits, gan: Run) -> tuple[pd.DataFrame, list[Run]]:
+    """Every classifier of the study: a tidy table, one row a run, and the runs in its order."""
 
     @cache  # made once, and only if some run is missing
     def synthetic(seed: int) -> Images:
@@ -94,14 +99,15 @@ def run_classifiers(settings: Settings, splits: Splits, gan: Run) -> tuple[pd.Da
         return {"train": train, **measured, "generated": held_out}
 
     runs = []
-    for number, config in enumerate(configs, 1):
-        title = f"[{number}/{len(configs)}] {config.model}, {config.arm}, seed {config.seed}"
+    planned = configs(settings)
+    for number, config in enumerate(planned, 1):
+        title = f"[{number}/{len(planned)}] {config.model}, {config.arm}, seed {config.seed}"
         runs.append(train_classifier(config, lambda c=config: images(c), title))
-    return pd.DataFrame([row(c, r) for c, r in zip(configs, runs, strict=True)]), runs
+    return pd.DataFrame([row(c, r) for c, r in zip(planned, runs, strict=True)]), runs
 
 
 def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
-    """One line of the tidy table. Accuracies are in percent.
+    """One line of the tidy table: accuracies in percent, then every field of the config and of its GAN's.
 
     `test_accuracy`: on the real test images. `own_test_accuracy`: on held-out images of the arm's own
     composition, so half real and half generated for `mixed`.
@@ -109,31 +115,33 @@ def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
     real, generated = run.metrics["test_accuracy"], run.metrics.get("generated_accuracy")
     share = {"original": 0.0, "mixed": 0.5, "generated": 1.0}[config.arm]
     own = real if generated is None else (1 - share) * real + share * generated
+    settings = identity(config)
+    data, gan = settings.pop("data"), settings.pop("gan")
     return {
         "run_id": run.id,
-        "dataset": config.data.dataset,
-        "classifier": config.model,
-        "arm": config.arm,
-        "seed": config.seed,
-        "stem": config.stem,
-        "steps": config.steps,
-        "lr": config.lr,
-        "schedule": config.schedule,
-        "gan_steps": config.gan.steps if config.gan else None,
-        "gan_seed": config.gan.seed if config.gan else None,
+        "dataset": data.pop("dataset"),
+        "classifier": settings.pop("model"),
+        "arm": settings.pop("arm"),
+        "seed": settings.pop("seed"),
         "val_accuracy": round(100 * run.metrics["val_accuracy"], 4),
         "test_accuracy": round(100 * real, 4),
         "own_test_accuracy": round(100 * own, 4),
+        **{f"data.{name}": value for name, value in data.items()},
+        **{f"classifier.{name}": value for name, value in settings.items()},
+        **{f"gan.{f.name}": (gan or {}).get(f.name) for f in fields(GanConfig) if f.name != "data"},
     }
 
 
-def classify(settings: Settings, splits: Splits) -> pd.DataFrame:
-    """The whole comparison: the GAN, its label fidelity, every classifier; merged into results/tables."""
+def classify(settings: Settings, splits: Splits) -> tuple[pd.DataFrame, Run]:
+    """The whole comparison: the GAN, its label fidelity, every classifier; merged into results/tables.
+
+    Returns the table of the classifiers and the run of the GAN-test.
+    """
     gan = run_gan(settings, splits)
-    run_gan_test(settings, splits, gan)
+    quality = run_gan_test(settings, splits, gan)
     table, runs = run_classifiers(settings, splits, gan)
     collect("classify", table, runs)
-    return table
+    return table, quality
 
 
 def summary(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
@@ -143,19 +151,20 @@ def summary(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
 
 
 def gan_conclusion(settings: Settings, gan: Run) -> str:
-    """How the GAN's training ended, in a sentence or two."""
-    real, fake = gan.metrics["d_real"], gan.metrics["d_fake"]
+    """How the GAN's training ended, in a few sentences: probabilities over the last tenth of it."""
+    history = gan.history()
+    real, fake = history.loc[history["step"] > 0.9 * settings.gan.steps, ["d_real", "d_fake"]].mean()
     balance = (
-        "D can hardly tell them apart: the balance that Eq. 1 aims at"
-        if real - fake < 0.2
-        else "D still tells most of them apart, as it usually does in a short training"
-        if real - fake < 0.8
-        else "D has won: G learns little from it any more, and a smaller gan.lr may help"
+        "Both are near 0.5, the balance that Eq. 1 aims at."
+        if max(abs(real - 0.5), abs(fake - 0.5)) < 0.1
+        else "D has won: G learns little from it any more, and a smaller gan.lr may help."
+        if real - fake > 0.8
+        else "At the balance that Eq. 1 aims at both would be 0.5."
     )
     return (
-        f"After {settings.gan.steps:,} iterations D takes real images for real with probability {real:.2f} and "
-        f"generated ones with {fake:.2f} (last batch); {balance}. Looks are not proof: whether the images are worth "
-        "anything to a classifier, notebook 03 measures."
+        f"Over the last tenth of {settings.gan.steps:,} iterations D takes real images for real with a mean "
+        f"probability of {real:.2f}, generated ones with {fake:.2f}. {balance} Looks are not proof: whether the "
+        "images are worth anything to a classifier, notebook 03 measures."
     )
 
 
@@ -164,9 +173,19 @@ def gallery_conclusion(quality: Run) -> str:
     counts = quality.confusion()
     hits = pd.Series({name: counts.loc[name, name] / counts.loc[name].sum() for name in counts.index})
     return (
-        f"The judge sees the requested class in {100 * quality.metrics['gan_test_accuracy']:.2f}% of "
-        f"{int(counts.to_numpy().sum()):,} generated images. The best class is {hits.idxmax()} "
-        f"({100 * hits.max():.1f}%), the worst {hits.idxmin()} ({100 * hits.min():.1f}%)."
+        f"The judge, right about {100 * quality.metrics['judge_test_accuracy']:.2f}% of the real test images, sees the "
+        f"requested class in {100 * quality.metrics['gan_test_accuracy']:.2f}% of {int(counts.to_numpy().sum()):,} "
+        f"generated ones. Class by class this goes from {100 * hits.min():.1f}% ({hits.idxmin()}) to "
+        f"{100 * hits.max():.1f}% ({hits.idxmax()})."
+    )
+
+
+def passes(settings: Settings, n_train: int) -> str:
+    """How often each classifier sees an image of its group: what its number of steps means."""
+    return "\n".join(
+        f"{c.model}: {c.steps:,} steps of {c.batch_size} images, {c.steps * c.batch_size / n_train:.1f} passes "
+        f"over {n_train:,}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+        for c, seeds in settings.classifiers
     )
 
 

@@ -52,18 +52,19 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
     train = images["train"].to(device)
     n_classes = len(train.classes)
 
-    torch.manual_seed(seed_of(config.seed, "weights"))
+    torch.manual_seed(seed_of("classifier", config.seed, "weights"))
     model = build(config, n_classes).to(device, memory_format=torch.channels_last).train()
     optimizer = adam(model, config)
     log_every = math.ceil(config.steps / N_LOGS)
+    seed = seed_of("classifier", config.seed, "order")
     history = []
 
     with progress(config.steps, title or f"{config.model} {config.arm}") as bar:
         for step in range(config.steps):
-            batch = train[batch_indices(len(train), config.batch_size, config.seed, step).to(device)]
-            x = preprocess(batch.x, config.data, rng(config.seed, "step", step))
+            batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
+            x = preprocess(batch.x, config.data, rng("classifier", config.seed, "step", step))
             set_lr(optimizer, lr_at(config, step))
-            torch.manual_seed(seed_of(config.seed, "dropout", step))
+            torch.manual_seed(seed_of("classifier", config.seed, "dropout", step))
             with autocast(precision, device):
                 logits = model(x.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(logits.float(), batch.y)

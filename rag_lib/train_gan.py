@@ -59,7 +59,9 @@ def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, generator
     loss_d.backward()
     adam_d.step()
 
-    D.requires_grad_(False)  # G's step needs the gradient through D, not D's own
+    # G's step needs the gradient through D, not D's own; and D has just changed, so autocast must not take
+    # its bf16 copy of D's old weights, which it keeps only of weights that require gradients
+    D.requires_grad_(False)
     loss_g = generator_loss(D(fake, y))
     adam_g.zero_grad()
     loss_g.backward()
@@ -77,7 +79,7 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
     n_classes = len(train.classes)
     train = train.to(device)
 
-    torch.manual_seed(seed_of(config.seed, "weights"))
+    torch.manual_seed(seed_of("gan", config.seed, "weights"))
     G = Generator(config, n_classes).to(device, memory_format=torch.channels_last)
     D = Discriminator(config, n_classes).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(G)
@@ -86,15 +88,16 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
 
     columns = min(n_classes, 10)
     y_shown = torch.arange(columns).repeat(4).to(device)
-    z_shown = torch.randn(len(y_shown), config.z_dim, generator=rng(config.seed, "shown")).to(device)
+    z_shown = torch.randn(len(y_shown), config.z_dim, generator=rng("gan", config.seed, "shown")).to(device)
     (folder / "samples").mkdir(exist_ok=True)
     log_every, sample_every = math.ceil(config.steps / N_LOGS), math.ceil(config.steps / N_SAMPLES)
+    seed = seed_of("gan", config.seed, "order")
     history = []
 
     with progress(config.steps, f"GAN {config.data.dataset}") as bar:
         for step in range(config.steps):
-            batch = train[batch_indices(len(train), config.batch_size, config.seed, step).to(device)]
-            numbers = rng(config.seed, "step", step)
+            batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
+            numbers = rng("gan", config.seed, "step", step)
             real = preprocess(batch.x, config.data, numbers).contiguous(memory_format=torch.channels_last)
             z = torch.randn(config.batch_size, config.z_dim, generator=numbers).to(device)
             for optimizer in (adam_g, adam_d):

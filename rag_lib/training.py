@@ -16,13 +16,13 @@ from rag_lib.errors import UserError
 def pick_device() -> torch.device:
     """CUDA, else Apple's MPS, else the CPU; `RAG_DEVICE` in the environment (cpu, cuda, cuda:1, mps) overrides."""
     name = os.environ.get("RAG_DEVICE")
-    if name is None:
+    if not name:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as e:
-        raise UserError(f"RAG_DEVICE = {name!r} cannot be used here ({str(e).splitlines()[0]})") from e
+        raise UserError(f"RAG_DEVICE = {name!r} cannot be used here ({str(e).splitlines()[0]}); try cpu") from e
     return device
 
 
@@ -33,7 +33,7 @@ def pick_precision(requested: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch >= 2.11
         return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
     return "fp32"
 
@@ -61,7 +61,7 @@ def _permutation(n: int, seed: int, epoch: int) -> Tensor:
 def batch_indices(n: int, batch_size: int, seed: int, step: int) -> Tensor:
     """Batch `step` of an endless shuffled stream over `n` images, each once an epoch; int64, `batch_size`.
 
-    It depends on its arguments alone, so a resumed run continues the very same stream.
+    It depends on its arguments alone.
     """
     positions = torch.arange(step * batch_size, (step + 1) * batch_size)
     epochs = positions // n

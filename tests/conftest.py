@@ -12,6 +12,7 @@ def results(tmp_path, monkeypatch):
     folder = tmp_path / "results"
     monkeypatch.setenv("RAG_RESULTS", str(folder))
     monkeypatch.setenv("RAG_PROGRESS", "text")
+    monkeypatch.setenv("RAG_DEVICE", "cpu")  # its numbers are pinned in some tests
     monkeypatch.delenv("RAG_SMOKE", raising=False)
     return folder
 

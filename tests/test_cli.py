@@ -1,10 +1,14 @@
 """`python -m rag_lib`: the same studies, and one line for what the user can mend."""
 
+import io
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from rag_lib.__main__ import main
 from rag_lib.paths import ROOT
@@ -57,6 +61,12 @@ def test_runs_are_listed_and_cleaned(results, capsys):
         (["--set", "gan.steps=ten"], "steps = 'ten' is str; it must be int"),
         (["--set", "data.contrast=false"], "contrast = 'false' is str; it must be bool"),
         (["--set", "classifiers={'cnnn': 1}"], "classifier = 'cnnn' is unknown; choose one of cnn, "),
+        (
+            ["--set", "resnet50.steps=5"],
+            "override 'resnet50.steps' is of no use: resnet50 is not among the classifiers",
+        ),
+        (["--gan-steps", "ten"], "invalid int value: 'ten'"),
+        (["--epochs", "5"], "unrecognized arguments: --epochs 5"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2_before_any_work(arguments, message, results, capsys):
@@ -81,3 +91,62 @@ def test_the_command_works_from_any_folder(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("Error: dataset = 'nope' is unknown")
     assert str(ROOT) not in done.stderr
+
+
+def own(path, **files: bytes) -> str:
+    """A folder of two classes with four images each, plus these files (`__` for a slash)."""
+    for label in ("cat", "dog"):
+        (path / label).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (32, 32), (i, i, i)).save(path / label / f"{i}.png")
+    for name, data in files.items():
+        (path / name.replace("__", "/")).write_bytes(data)
+    return f"folder:{path}"
+
+
+def unusable(kind: str, path) -> tuple[str, str]:
+    """A dataset that cannot be used, and what the one line must say of it."""
+    if kind == "one class":
+        dataset = own(path)
+        shutil.rmtree(path / "dog")
+        return dataset, "only the class 'cat'"
+    if kind == "truncated image":
+        whole = io.BytesIO()
+        Image.effect_noise((64, 64), 50).save(whole, "PNG")
+        return own(path, cat__bad=b"", **{"cat__bad.png": whole.getvalue()[:500]}), "cat/bad.png cannot be read"
+    if kind == "no image":
+        return own(
+            path, **{"cat__bad.png": b"not an image"}
+        ), "cat/bad.png cannot be read as an image (its format is unknown)"
+    if kind == "small image":
+        small = io.BytesIO()
+        Image.new("RGB", (5, 40)).save(small, "PNG")
+        return own(path, **{"dog__small.png": small.getvalue()}), "dog/small.png is 5 x 40 pixels"
+    path.mkdir()
+    with zipfile.ZipFile(path / "own.zip", "w") as archive:
+        archive.writestr("../cat/0.png", b"")
+    return f"folder:{path / 'own.zip'}", "leads outside the archive"
+
+
+@pytest.mark.parametrize("kind", ["one class", "truncated image", "no image", "small image", "archive"])
+@pytest.mark.parametrize("command", ["train", "notebooks"])
+def test_unusable_own_images_get_one_line_before_any_work(kind, command, tmp_path, results, capsys):
+    dataset, message = unusable(kind, tmp_path / "own")
+    assert main([command, "--preset", "smoke", "--dataset", dataset]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (results / "runs").exists()
+
+
+def test_a_relative_folder_starts_where_the_shell_is(tmp_path, monkeypatch, results):
+    own(tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--preset", "smoke", "--dataset", "folder:own"]) == 0
+    assert '"dataset": "folder:own"' in next(results.rglob("config.json")).read_text()
+
+
+def test_an_unknown_value_of_rag_smoke_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("RAG_SMOKE", "yes")
+    assert main(["train"]) == 2
+    assert "RAG_SMOKE = 'yes' is unknown" in capsys.readouterr().err

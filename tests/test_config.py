@@ -241,7 +241,7 @@ def test_an_override_for_all_classifiers_holds_but_where_one_has_its_own(preset,
 
 
 def test_an_override_for_one_classifier_leaves_the_others():
-    settings = resolve("mnist", "paper", overrides={"resnet34.lr": 0.5, "timm:v1.5_net.lr": 0.25})
+    settings = resolve("mnist", "paper", overrides={"resnet34.lr": 0.5})
     assert classifier(settings, "resnet34").lr == 0.5
     assert {config.lr for config, _ in settings.classifiers if config.model != "resnet34"} == {1e-4}
     settings = resolve(overrides={"timm:v1.5_net.lr": 0.25, "classifiers": {"timm:v1.5_net": 1, "timm:v2": 1}})
@@ -336,11 +336,11 @@ def test_settings_cannot_be_changed_afterwards():
     [
         ("mnist", "quick", "mnist-quick"),
         ("cifar10_jpeg", "paper", "cifar10_jpeg-paper"),
-        ("folder:/a/b c/", "smoke", "b_c-smoke"),
-        ("folder:/a/b c//", "quick", "b_c-quick"),
-        ("folder:pictures", "quick", "pictures-quick"),
-        ("folder:~/x/flowers.tar.xz", "quick", "flowers.tar.xz-quick"),
-        ("folder:/", "quick", "folder-quick"),
+        ("folder:/a/b c/", "smoke", "folder_b_c-smoke"),
+        ("folder:/a/b c//", "quick", "folder_b_c-quick"),
+        ("folder:pictures", "quick", "folder_pictures-quick"),
+        ("folder:~/x/flowers.tar.xz", "quick", "folder_flowers.tar.xz-quick"),
+        ("folder:/", "quick", "folder_-quick"),
     ],
 )
 def test_the_settings_name_is_one_part_of_a_path_without_spaces(dataset, preset, expected):
@@ -353,3 +353,16 @@ def test_names_tell_datasets_and_presets_apart():
     datasets = [name if name != "folder" else "folder:/photos" for name in DATASETS]
     names = {resolve(dataset, preset).name for dataset in datasets for preset in PRESETS}
     assert len(names) == len(DATASETS) * len(PRESETS)
+
+
+def test_other_seeds_and_overrides_have_names_of_their_own():
+    variants = [{}, {"seed": 1}, {"overrides": {"gan.steps": 5}}, {"overrides": {"gan.steps": 6}}]
+    names = [resolve("mnist", "quick", **variant).name for variant in variants]
+    assert names[0] == "mnist-quick"
+    assert len(set(names)) == 4
+    assert resolve("folder:/x/mnist", "quick").name not in names
+
+
+def test_an_override_for_a_classifier_that_is_not_trained_is_refused():
+    with pytest.raises(UserError, match=one_line("override 'resnet50.steps' is of no use", "resnet18")):
+        resolve(preset="quick", overrides={"resnet50.steps": 5})

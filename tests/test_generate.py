@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rag_lib.errors import UserError
 from rag_lib.generate import CHUNK, attention_maps, generate, load_generator, to_uint8
@@ -68,3 +69,11 @@ def test_attention_maps_belong_to_the_generated_images(generator):
     maps = attention_maps(generator, 4, seed=0)
     assert [tuple(s.shape) for s in maps] == [(4, 1, 4, 4), (4, 1, 7, 7), (4, 1, 14, 14)]
     assert not torch.equal(maps[0], attention_maps(generator, 4, seed=1)[0])
+
+
+def test_a_file_that_is_no_generator_is_refused_in_one_line(run, tmp_path):
+    foreign = tmp_path / "generator.safetensors"
+    save_file({"w": torch.zeros(1)}, foreign)
+    with pytest.raises(UserError, match="is no generator of this version") as error:
+        load_generator(foreign)
+    assert "\n" not in str(error.value)

@@ -131,7 +131,13 @@ def test_the_parts_of_a_split_are_disjoint_sorted_and_cover_all(counts, sizes):
 )
 def test_a_split_keeps_the_classes_proportions_with_at_least_one_each(counts, sizes, expected):
     y = labels(*counts)
-    assert [per_class(y, part) for part in stratified_split(y, sizes, seed=3)] == expected
+    assert [per_class(y, part) for part in stratified_split(y, sizes, seed=3, at_least=1)] == expected
+
+
+def test_without_a_minimum_a_part_has_just_the_size_asked_for():
+    y = labels(28, *[1] * 29)
+    half, rest = stratified_split(y, (28,), seed=0)
+    assert (len(half), len(rest)) == (28, 29)
 
 
 def test_a_split_is_the_same_for_a_seed_whatever_the_global_generator():

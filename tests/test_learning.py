@@ -27,7 +27,7 @@ def test_the_generator_learns_the_labels_and_classifiers_learn_from_its_images(d
 def test_colour_images_with_a_crop_go_through_the_whole_study():
     settings = resolve("cifar10_jpeg", "smoke", overrides={"classifiers": {"cnn": 1, "resnet18": 1}})
     splits = load(settings.data)
-    table = study.classify(settings, splits)
+    table, _ = study.classify(settings, splits)
     assert splits.train.x.shape[1:] == (3, 32, 32)
     assert list(table["classifier"]) == ["cnn"] * 3 + ["resnet18"] * 3
-    assert list(table["stem"]) == ["cifar"] * 6
+    assert list(table["classifier.stem"]) == ["cifar"] * 6

@@ -75,20 +75,24 @@ def test_papermill_works_from_inside_the_notebooks_folder_without_an_output_path
     refused = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert refused.returncode != 0
     assert "Error: dataset = 'nope' is unknown" in refused.stderr
-    command[5] = "mnist5k"
+    command[6] = "mnist5k"
     done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert nbformat.reads(done.stdout, as_version=4).cells
     assert (results / "tables" / "classify.csv").exists()
 
 
-def test_all_three_run_in_order_with_progress_and_end_with_the_table(results, capfd):
+def test_all_three_run_in_order_with_progress_and_end_with_the_table(results):
     """The whole of `make study`, at preset smoke, as the process that make starts; then once more."""
     command = [sys.executable, "-m", "rag_lib", "notebooks", "--preset", "smoke"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "GAN mnist5k: 8 of 8 steps" in done.stdout
     assert "cnn" in done.stdout.split("Accuracy on the real test images")[1]
+    for name in ("gan_curves", "training_samples", "attention", "gallery", "gan_test", "accuracy", "confusion"):
+        for suffix in ("png", "svg"):
+            assert (results / "figures" / f"{name}-mnist5k-smoke.{suffix}").stat().st_size > 1_000
+        assert f"{name}-mnist5k-smoke.png" in done.stdout
     executed = [results / "notebooks" / f"{name}-mnist5k-smoke.ipynb" for name in NOTEBOOKS]
     for path in executed:
         assert path.exists()

@@ -43,6 +43,8 @@ def test_the_conda_environment_installs_the_same_project_with_the_same_versions(
 
 
 def test_nothing_large_is_committed():
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a clone to know what is committed")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     sizes = {name: (ROOT / name).stat().st_size for name in listed.split("\0") if name and (ROOT / name).exists()}
     assert not {name: size for name, size in sizes.items() if size > 3_000_000}

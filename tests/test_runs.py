@@ -111,3 +111,22 @@ def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
     provenance = pd.read_csv(results / "tables" / "t_provenance.csv")
     assert list(provenance["run_id"]) == ["a", "b", "c"]
     assert {"commit", "torch", "device", "threads", "seconds"} <= set(provenance)
+
+
+def test_a_run_of_an_older_version_with_other_fields_is_stale(results):
+    run = cached("gan", CONFIG, lambda folder: {})
+    config = json.loads((run.folder / "config.json").read_text())
+    del config["ema"]
+    older = results / "runs" / f"gan-{runs_module.hash_of(config)}"
+    older.mkdir()
+    write_json(older / "config.json", config)
+    write_json(older / "metrics.json", {})
+    assert list_runs().set_index("run")["state"].to_dict() == {run.id: "finished", older.name: "stale"}
+
+
+def test_confusion_keeps_names_that_look_like_numbers_or_gaps(tmp_path):
+    names = ["007", "7", "NA", "1.0"]
+    pd.DataFrame(1, index=names, columns=names).to_csv(tmp_path / "confusion.csv")
+    counts = Run("x", tmp_path, {}, reused=True).confusion()
+    assert list(counts.index) == list(counts.columns) == names
+    assert counts.to_numpy().sum() == 16

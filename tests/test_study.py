@@ -1,14 +1,19 @@
 """Arms, the table, and what each part is allowed to see."""
 
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from rag_lib import paper, study
+from rag_lib import paper, plots, study
+from rag_lib.data import load
 from rag_lib.images import Images
 from rag_lib.presets import resolve
+from rag_lib.runs import Run
 
 SETTINGS = resolve(preset="smoke")
 
@@ -36,15 +41,17 @@ def test_generated_crops_are_continued_to_the_stored_size():
 
 
 def test_the_table_has_a_row_a_run_and_a_second_study_reuses_all_of_them(digits, results):
-    table = study.classify(SETTINGS, digits)
+    table, quality = study.classify(SETTINGS, digits)
     assert list(table["arm"]) == ["generated", "original", "mixed"]
     assert table["test_accuracy"].between(0, 100).all()
     files = {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
-    again = study.classify(SETTINGS, digits)
+    again, quality_again = study.classify(SETTINGS, digits)
+    assert quality_again.metrics == quality.metrics
     pd.testing.assert_frame_equal(table, again)
     assert files == {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
     saved = pd.read_csv(results / "tables" / "classify.csv").set_index("run_id").loc[table["run_id"]]
     assert saved["test_accuracy"].tolist() == table["test_accuracy"].tolist()
+    assert {"data.rotation", "classifier.lr", "classifier.precision", "gan.attention", "gan.steps"} <= set(saved)
 
 
 def test_own_test_accuracy_weighs_real_and_generated_images_by_the_groups_composition(digits):
@@ -112,3 +119,78 @@ def test_ours_stand_beside_the_papers_numbers():
     both = paper.beside_paper(ours)
     assert both.loc["cnn", "mixed"].to_dict() == {"ours": 5.0, "paper": 98.36}
     assert both.loc["timm:x", "mixed"].isna().to_dict() == {"ours": False, "paper": True}
+
+
+def test_the_mixed_group_is_half_and_half_where_classes_are_rare_too():
+    """Regression: every rare class once enlarged the real half."""
+    y = torch.cat([torch.zeros(28, dtype=torch.int64), torch.arange(1, 30)])
+    real = Images(torch.ones(len(y), 1, 28, 28, dtype=torch.uint8), y, tuple(map(str, range(30))))
+    synthetic = Images(torch.zeros(len(y), 1, 28, 28, dtype=torch.uint8), torch.arange(len(y)) % 30, real.classes)
+    group = study.arm("mixed", real, synthetic, seed=0)
+    assert (group.x[:, 0, 0, 0] == 1).sum() == len(y) // 2
+    assert len(group) == len(y)
+
+
+def test_the_real_half_depends_on_the_seed():
+    real = replace(constant(1, n=40), x=torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 1, 28, 28))
+    halves = [study.arm("mixed", real, constant(200, n=40), seed).x[:20, 0, 0, 0].tolist() for seed in (0, 0, 1)]
+    assert halves[0] == halves[1] != halves[2]
+
+
+@pytest.fixture
+def own_images(tmp_path):
+    """Three classes of unequal size, with names that a table could take for numbers and gaps."""
+    rng = np.random.default_rng(0)
+    for name, n in (("007", 30), ("NA", 12), ("Größe", 5)):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = rng.integers(0, 256, (40, 36, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "own" / name / f"{i}.png")
+    return tmp_path / "own"
+
+
+def test_own_images_go_through_the_whole_study(own_images, results):
+    settings = study.settings_for(f"folder:{own_images}", "smoke")
+    splits = load(settings.data)
+    assert [len(images) for images in vars(splits).values()] == [33, 5, 9]
+    table, quality = study.classify(settings, splits)
+    assert list(table["dataset"].unique()) == ["folder:own"]
+    assert str(own_images) not in (results / "tables" / "classify.csv").read_text()
+    assert list(quality.confusion().index) == list(quality.confusion().columns) == ["007", "Größe", "NA"]
+    assert "007" in study.gallery_conclusion(quality) or "NA" in study.gallery_conclusion(quality)
+    plots.use_style()
+    plots.save(plots.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}")
+    assert (results / "figures" / "gan_test-folder_own-smoke.png").exists()
+
+
+def test_a_moved_copy_of_own_images_reuses_the_runs(own_images, tmp_path):
+    moved = tmp_path / "elsewhere" / "own"
+    shutil.copytree(own_images, moved)
+    ids = []
+    for path in (own_images, moved):
+        settings = study.settings_for(f"folder:{path}", "smoke")
+        ids.append(study.run_gan(settings, load(settings.data)).id)
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "words"),
+    [
+        (0.55, 0.48, "Both are near 0.5"),
+        (0.97, 0.02, "D has won"),
+        (0.1, 0.9, "At the balance"),
+        (0.66, 0.39, "At the"),
+    ],
+)
+def test_the_gans_conclusion_follows_from_its_history(real, fake, words, tmp_path):
+    steps = range(1, 101)
+    history = pd.DataFrame({"step": steps, "d_real": [0.5] * 90 + [real] * 10, "d_fake": [0.5] * 90 + [fake] * 10})
+    history.to_csv(tmp_path / "history.csv", index=False)
+    text = study.gan_conclusion(resolve(overrides={"gan.steps": 100}), Run("gan-x", tmp_path, {}, reused=True))
+    assert words in text
+    assert f"{real:.2f}, generated ones with {fake:.2f}" in text
+
+
+def test_passes_say_what_the_steps_mean():
+    text = study.passes(resolve(preset="quick"), n_train=3_500)
+    assert text.splitlines()[0] == "cnn: 1,000 steps of 64 images, 18.3 passes over 3,500, 3 seeds"

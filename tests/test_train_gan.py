@@ -45,10 +45,10 @@ def test_the_same_config_gives_the_same_weights_and_another_seed_does_not(digits
     assert not equal(first, weights(train_gan(replace(SMOKE, seed=1), digits.train)))
 
 
-def test_numerics_guards_the_numbers_of_a_config(digits):
+def test_numerics_guards_the_gans_numbers(digits):
     """If this fails by intention, the numbers of every config have changed: bump `config.NUMERICS`."""
     metrics = train_gan(SMOKE, digits.train).metrics
-    expected = {"loss_d": 1.1199, "loss_g": 1.1025}
+    expected = {"loss_d": 1.1119, "loss_g": 1.0682}
     assert {k: metrics[k] for k in expected} == pytest.approx(expected, abs=2e-3)
 
 
