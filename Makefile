@@ -17,7 +17,8 @@ help:  ## list the targets
 	@echo 'PRESET (smoke, quick, paper) and SEED, as in: make study DATASET=mnist PRESET=paper'
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Error: Python 3.11 or newer is needed; this is " + sys.version)'
+	@echo 'Installing into .venv: a few minutes, and several gigabytes where pip takes a CUDA build of PyTorch (see README.md)'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[timm,dev]'
 	@touch $(READY)
