@@ -109,7 +109,7 @@ def report(settings: Settings) -> None:
     print(f"\nAccuracy on the real test images of {settings.dataset} (%), mean over seeds, by the images trained on:\n")
     print(study.summary(table).to_string())
     print(f"\n{study.conclusion(table)}\n\n{study.gallery_conclusion(quality)}\n")
-    for name in ("classify", "classify_provenance"):
+    for name in ("classify", "classify_provenance", "quality", "quality_provenance"):
         print(f"table     {results_dir() / 'tables' / name}.csv")
 
 

@@ -192,9 +192,9 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
     folder = results_dir() / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
-        old = pd.read_csv(path) if path.exists() else new.iloc[:0]
-        kept = old[~old["run_id"].isin(new["run_id"])]
-        merged = pd.concat([kept, new]) if len(kept) else new
+        # as text, so that rows that are not replaced stay the same to the letter
+        old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
+        merged = pd.concat([old[~old["run_id"].isin(new["run_id"])], new.astype(object)])
         temporary = path.with_suffix(f".tmp{os.getpid()}")
         merged.sort_values("run_id").to_csv(temporary, index=False, lineterminator="\n")
         os.replace(temporary, path)

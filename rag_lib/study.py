@@ -69,7 +69,25 @@ def run_gan_test(settings: Settings, splits: Splits, gan: Run) -> Run:
     """Label fidelity of the study's GAN, judged by the small CNN trained on the same train split."""
     images = {"train": splits.train, "val": splits.val, "test": splits.test}
     judge = train_classifier(settings.judge, lambda: images, "judge")
-    return gan_test(QualityConfig(settings.gan, settings.judge), gan, judge)
+    run = gan_test(QualityConfig(settings.gan, settings.judge), gan, judge)
+    collect("quality", pd.DataFrame([quality_row(settings.gan, gan, run)]), [run])
+    return run
+
+
+def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:
+    """One line of the table of generators: accuracies in percent, the GAN's run, every field of its config."""
+    settings = identity(config)
+    data = settings.pop("data")
+    return {
+        "run_id": run.id,
+        "gan_run": gan.id,
+        "dataset": data.pop("dataset"),
+        "gan_test_accuracy": round(100 * run.metrics["gan_test_accuracy"], 4),
+        "judge_test_accuracy": round(100 * run.metrics["judge_test_accuracy"], 4),
+        "gan_seconds": gan.environment()["seconds"],
+        **{f"data.{name}": value for name, value in data.items()},
+        **{f"gan.{name}": value for name, value in settings.items()},
+    }
 
 
 def configs(settings: Settings) -> list[ClassifierConfig]:
@@ -83,7 +101,10 @@ def configs(settings: Settings) -> list[ClassifierConfig]:
 
 
 def run_classifiers(settings: Settings, splits: Splits, gan: Run) -> tuple[pd.DataFrame, list[Run]]:
-    """Every classifier of the study: a tidy table, one row a run, and the runs in its order."""
+    """Every classifier of the study: a tidy table, one row a run, and the runs in its order.
+
+    Each row enters results/tables/classify.csv as soon as its run is finished.
+    """
 
     @cache  # made once, and only if some run is missing
     def synthetic(seed: int) -> Images:
@@ -98,12 +119,14 @@ def run_classifiers(settings: Settings, splits: Splits, gan: Run) -> tuple[pd.Da
         held_out = synthetic(HELD_OUT_SEED).padded_to(train.x.shape[-1])
         return {"train": train, **measured, "generated": held_out}
 
-    runs = []
+    rows, runs = [], []
     planned = configs(settings)
     for number, config in enumerate(planned, 1):
         title = f"[{number}/{len(planned)}] {config.model}, {config.arm}, seed {config.seed}"
         runs.append(train_classifier(config, lambda c=config: images(c), title))
-    return pd.DataFrame([row(c, r) for c, r in zip(planned, runs, strict=True)]), runs
+        rows.append(row(config, runs[-1]))
+        collect("classify", pd.DataFrame(rows[-1:]), runs[-1:])
+    return pd.DataFrame(rows), runs
 
 
 def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
@@ -133,14 +156,13 @@ def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
 
 
 def classify(settings: Settings, splits: Splits) -> tuple[pd.DataFrame, Run]:
-    """The whole comparison: the GAN, its label fidelity, every classifier; merged into results/tables.
+    """The whole comparison: the GAN, its label fidelity, every classifier.
 
     Returns the table of the classifiers and the run of the GAN-test.
     """
     gan = run_gan(settings, splits)
     quality = run_gan_test(settings, splits, gan)
-    table, runs = run_classifiers(settings, splits, gan)
-    collect("classify", table, runs)
+    table, _ = run_classifiers(settings, splits, gan)
     return table, quality
 
 

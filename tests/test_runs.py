@@ -108,8 +108,11 @@ def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
     table = pd.read_csv(path)
     assert dict(zip(table["run_id"], table["accuracy"], strict=True)) == {"a": 3.0, "b": 4.0, "c": 2.0}
     assert list(table["run_id"]) == ["a", "b", "c"]
+    before = path.read_text().splitlines()
+    collect("t", rows(d=5.0), [run("d")])
+    assert path.read_text().splitlines()[:-1] == before
     provenance = pd.read_csv(results / "tables" / "t_provenance.csv")
-    assert list(provenance["run_id"]) == ["a", "b", "c"]
+    assert list(provenance["run_id"]) == ["a", "b", "c", "d"]
     assert {"commit", "torch", "device", "threads", "seconds"} <= set(provenance)
 
 

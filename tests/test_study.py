@@ -51,6 +51,8 @@ def test_the_table_has_a_row_a_run_and_a_second_study_reuses_all_of_them(digits,
     assert files == {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
     saved = pd.read_csv(results / "tables" / "classify.csv").set_index("run_id").loc[table["run_id"]]
     assert saved["test_accuracy"].tolist() == table["test_accuracy"].tolist()
+    fidelity = pd.read_csv(results / "tables" / "quality.csv")
+    assert fidelity["gan_test_accuracy"].tolist() == [round(100 * quality.metrics["gan_test_accuracy"], 4)]
     assert {"data.rotation", "classifier.lr", "classifier.precision", "gan.attention", "gan.steps"} <= set(saved)
 
 
