@@ -6,7 +6,7 @@ SEED    ?= 0
 
 PY    := .venv/bin/python
 READY := .venv/.ready
-STUDY := --dataset "$(DATASET)" --preset "$(PRESET)" --seed "$(SEED)"
+STUDY := --dataset "$(DATASET)" --preset "$(PRESET)" --seed "$(SEED)" $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help study test test-full lab notebooks runs clean-runs
@@ -14,7 +14,8 @@ STUDY := --dataset "$(DATASET)" --preset "$(PRESET)" --seed "$(SEED)"
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "make %-11s %s\n", $$1, $$2}'
 	@echo 'study takes DATASET (mnist5k, mnist, fashion_mnist, cifar10, cifar10_jpeg, folder:PATH),'
-	@echo 'PRESET (smoke, quick, paper) and SEED, as in: make study DATASET=mnist PRESET=paper'
+	@echo 'PRESET (smoke, quick, paper), SEED, and in ARGS any option of python -m rag_lib notebooks, as in:'
+	@echo 'make study DATASET=mnist PRESET=paper ARGS="--set gan.attention=none"'
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Error: Python 3.11 or newer is needed; this is " + sys.version)'

@@ -42,7 +42,8 @@ def check_value(name: str, value: Any, kind: type, choices=(), low=None, high=No
     """Raises `UserError`, in one line, unless `value` is a `kind` within its choices and bounds."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_number and kind is float) and type(value) is not kind:
-        hint = " (papermill reads True and False with capitals)" if kind is bool else ""
+        hint = {bool: " (papermill reads True and False with capitals)", float: " (YAML wants 1.0e-4, not 1e-4)"}
+        hint = hint.get(kind, "") if isinstance(value, str) else ""
         raise UserError(f"{name} = {value!r} is {type(value).__name__}; it must be {kind.__name__}{hint}")
     if choices and value not in choices:
         raise UserError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(str, choices))}")

@@ -23,7 +23,11 @@ def load_generator(run: str | Path) -> Generator:
 
     It carries `config` and `classes` (names). Raises `UserError` where there is none.
     """
-    path = Path(run) if Path(run).exists() else run_folder(str(run))
+    path = Path(run)
+    if not path.exists():
+        if len(path.parts) > 1:
+            raise UserError(f"{run} does not exist; `python -m rag_lib train` makes a generator, `runs` lists them")
+        path = run_folder(str(run))
     path = path / "generator.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{run} has no generator.safetensors; `python -m rag_lib train` makes one")

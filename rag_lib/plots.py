@@ -1,6 +1,7 @@
 """Tables and images to figures. Nothing here computes: what a figure shows came from a run."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import matplotlib as mpl
@@ -59,6 +60,11 @@ def montage(x: Tensor, columns: int, gap: int = 2) -> np.ndarray:
     return picture
 
 
+def wrapped(name: str) -> str:
+    """A class's name in lines of some 14 letters, at most two."""
+    return "\n".join(textwrap.wrap(name, 14, max_lines=2, placeholder="…"))
+
+
 def _of_class(images: Images, label: int, n: int) -> Tensor:
     """The first `n` images of a class, blank ones where it has fewer."""
     x = images.x[images.y == label][:n]
@@ -72,7 +78,7 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
     """
     classes = generated.classes[:20]
     figure, axes = plt.subplots(1, 2, figsize=(2 * n * 0.5 + 1, len(classes) * 0.5 + 0.5))
-    size = generated.x.shape[-1] + 2
+    size = real.x.shape[-1] + 2  # a row's height on the left, where the names stand
     for axis, images, title in zip(axes, (real, generated), ("real", "generated"), strict=True):
         x = torch.cat([_of_class(images, label, n) for label in range(len(classes))])
         axis.imshow(montage(x, columns=n), interpolation="nearest")
@@ -81,7 +87,7 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
         axis.set_yticks([])
         axis.grid(False)
         sns.despine(ax=axis, left=True, bottom=True)
-    axes[0].set_yticks([(i + 0.5) * size - 1 for i in range(len(classes))], classes)
+    axes[0].set_yticks([(i + 0.5) * size - 1 for i in range(len(classes))], map(wrapped, classes))
     axes[0].tick_params(length=0)
     figure.tight_layout()
     return figure
@@ -122,7 +128,7 @@ def gan_curves(history: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
     for column, label, colour in (("loss_d", "discriminator", "#0072B2"), ("loss_g", "generator", "#E69F00")):
         left.plot(history["step"], history[column], label=label, color=colour)
-    left.set(xlabel="iterations", ylabel="loss (nats)", title="Losses of Eq. 1")
+    left.set(xlabel="iterations", ylabel="loss (nats)", title="Losses")
     for column, label, colour in (("d_real", "of real images", "#0072B2"), ("d_fake", "of generated ones", "#E69F00")):
         right.plot(history["step"], history[column], label=label, color=colour)
     right.axhline(0.5, color="grey", linestyle=":", label="cannot tell")
@@ -143,7 +149,7 @@ def attention(images: Images, maps: list[Tensor]) -> Figure:
     figure, axes = plt.subplots(1 + len(maps), n, squeeze=False, **shape)
     for axis, image, label in zip(axes[0], images.x, images.y, strict=True):
         axis.imshow(montage(image[None], 1), interpolation="nearest")
-        axis.set_title(images.classes[int(label)], fontsize=10)
+        axis.set_title(wrapped(images.classes[int(label)]), fontsize=10)
     for row, s in zip(axes[1:], maps, strict=True):
         for axis, one in zip(row, F.interpolate(s.cpu(), size=(size, size), mode="nearest")[:, 0], strict=True):
             shown = axis.imshow(one, cmap="viridis", vmin=0, vmax=1)
@@ -179,14 +185,17 @@ def confusion(counts: pd.DataFrame, title: str, rows: str = "true", columns: str
     """Counts of classes against classes; the diagonal is left out of the colours, so that the errors show."""
     k = len(counts)
     readable = min(k, 20)  # more classes: the same picture in colours only
-    figure, axis = plt.subplots(figsize=(0.55 * readable + 2, 0.5 * readable + 1.4))
+    size = (max(0.55 * readable + 2, 5), max(0.5 * readable + 1.4, 4))
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
     errors = counts.mask(np.eye(k, dtype=bool))
     annotated = {"annot": counts, "fmt": "d", "linewidths": 0.5, "annot_kws": {"size": 9}} if k == readable else {}
     sns.heatmap(errors, cmap="Blues", vmin=0, ax=axis, cbar=not annotated, **annotated)
     for i in range(k if annotated else 0):
         axis.text(i + 0.5, i + 0.5, f"{counts.iloc[i, i]}", ha="center", va="center", fontsize=9, color="grey")
-    axis.set(xlabel=columns, ylabel=rows, title=title)
+    if annotated:
+        axis.set_xticklabels(map(wrapped, counts.columns), rotation=45 if max(map(len, counts.columns)) > 4 else 0)
+        axis.set_yticklabels(map(wrapped, counts.index), rotation=0)
+    axis.set(xlabel=columns, ylabel=rows)
     axis.grid(False)  # it would strike out the numbers on the diagonal
-    axis.tick_params(axis="y", rotation=0)
-    figure.tight_layout()
+    figure.suptitle(title, fontsize=12)
     return figure

@@ -3,6 +3,7 @@
 A dataset or a preset names only what it changes, and why. Unknown names raise `UserError`.
 """
 
+import difflib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -130,8 +131,10 @@ def apply(deltas: Mapping[str, Any], values: dict[str, dict[str, Any]]) -> None:
         known = {f.name for f in fields(_SECTIONS.get("classifier" if is_classifier else section, Checked))}
         if name not in known - _RESERVED:
             allowed = [f"{s}.{f.name}" for s, cls in _SECTIONS.items() for f in fields(cls) if f.name not in _RESERVED]
+            close = difflib.get_close_matches(str(key), allowed, 1)
+            guess = f"did you mean {close[0]}? " if close else ""
             raise UserError(
-                f"override {key!r} is unknown; allowed: classifiers, {', '.join(allowed)}, "
+                f"override {key!r} is unknown; {guess}allowed: classifiers, {', '.join(allowed)}, "
                 "and a classifier's name in place of the word classifier"
             )
         if section == "classifier":

@@ -41,6 +41,14 @@ class _Lines:
         pass
 
 
+def progress_mode() -> str:
+    """`RAG_PROGRESS`: auto or text; raises `UserError` for anything else."""
+    mode = os.environ.get("RAG_PROGRESS") or "auto"
+    if mode not in ("auto", "text"):
+        raise UserError(f"RAG_PROGRESS = {mode!r} is unknown; choose auto or text")
+    return mode
+
+
 @contextmanager
 def progress(total: int, title: str):
     """A counter of `total` steps with tqdm's `update(n)` and `set_postfix_str(text)`.
@@ -48,9 +56,7 @@ def progress(total: int, title: str):
     `RAG_PROGRESS=text` in the environment asks for plain lines everywhere; the default, `auto`, looks
     where it is shown.
     """
-    mode = os.environ.get("RAG_PROGRESS", "auto")
-    if mode not in ("auto", "text"):
-        raise UserError(f"RAG_PROGRESS = {mode!r} is unknown; choose auto or text")
+    mode = progress_mode()
     in_kernel = "ipykernel" in sys.modules and type(sys.stdout).__module__.startswith("ipykernel")
     if mode == "auto" and in_kernel and any(name in os.environ for name in _LIVE_FRONT_ENDS):
         from tqdm.notebook import tqdm as bar

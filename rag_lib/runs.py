@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -153,7 +154,8 @@ def list_runs() -> pd.DataFrame:
     Stale: this version of the code would give the config another name, so it will not be reused.
     """
     rows = []
-    for folder in sorted(p for p in (results_dir() / "runs").glob("*") if p.is_dir()):
+    named_as_runs = re.compile(r"(gan|classifier|quality)-[0-9a-f]{12}")  # anything else there is the user's own
+    for folder in sorted(p for p in (results_dir() / "runs").glob("*") if named_as_runs.fullmatch(p.name)):
         config = folder / "config.json"
         saved = json.loads(config.read_text()) if config.exists() else {}
         kind, _, digits = folder.name.rpartition("-")
@@ -162,6 +164,7 @@ def list_runs() -> pd.DataFrame:
         megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
         data = saved.get("data") or saved.get("gan", {}).get("data", {})
         parts = [data.get("dataset"), *(saved.get(k) for k in ("model", "arm", "steps"))]
+        parts += [f"seed {saved['seed']}"] if "seed" in saved else []
         rows.append(
             {
                 "run": folder.name,

@@ -12,11 +12,12 @@ from rag_lib.data import Splits, content_of
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images, concat, stratified_split
 from rag_lib.presets import resolve
+from rag_lib.progress import progress_mode
 from rag_lib.quality import HELD_OUT_SEED, QualityConfig, gan_test
 from rag_lib.runs import Run, collect, identity
 from rag_lib.train_classifier import build, train_classifier
 from rag_lib.train_gan import train_gan
-from rag_lib.training import seed_of
+from rag_lib.training import pick_device, seed_of
 
 TRAIN_SEED = 0  # of the generated images that classifiers are trained on
 
@@ -37,6 +38,7 @@ def settings_for(
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     steps = {name: value for name, value in steps.items() if value is not None}
     deltas = {**(overrides or {}), **steps} if isinstance(overrides, Mapping | None) else overrides
+    pick_device(), progress_mode()  # refuse what the environment asks for in vain, even where runs are reused
     settings = resolve(dataset, preset, seed, deltas)  # names and types first: they cost nothing
     for classifier, _ in settings.classifiers:
         if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells

@@ -41,10 +41,13 @@ def test_runs_are_listed_and_cleaned(results, capsys):
     assert "no runs" in capsys.readouterr().out
     main(["train", "--preset", "smoke"])
     (results / "runs" / "gan-000000000000").mkdir()
+    (results / "runs" / "my-backup").mkdir()
     assert main(["runs", "--clean"]) == 0
     printed = capsys.readouterr().out
     assert "removed gan-000000000000" in printed
-    assert printed.strip().endswith("mnist5k 8")
+    assert "my-backup" not in printed
+    assert (results / "runs" / "my-backup").exists()
+    assert printed.strip().endswith("mnist5k 8 seed 0")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,7 @@ def test_runs_are_listed_and_cleaned(results, capsys):
         (["--preset", "fast"], "preset = 'fast' is unknown; choose one of paper, quick, smoke"),
         (["--seed", "-1"], "seed = -1 is out of range; it must be at least 0"),
         (["--gan-steps", "0"], "steps = 0 is out of range"),
-        (["--set", "gan.step=5"], "override 'gan.step' is unknown; allowed: "),
+        (["--set", "gan.step=5"], "override 'gan.step' is unknown; did you mean gan.steps? allowed: "),
         (["--set", "gan.steps"], "--set 'gan.steps' must be FIELD=VALUE"),
         (["--set", "gan.steps=ten"], "steps = 'ten' is str; it must be int"),
         (["--set", "data.contrast=false"], "contrast = 'false' is str; it must be bool"),
@@ -150,3 +153,11 @@ def test_an_unknown_value_of_rag_smoke_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("RAG_SMOKE", "yes")
     assert main(["train"]) == 2
     assert "RAG_SMOKE = 'yes' is unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "value"), [("RAG_DEVICE", "toaster"), ("RAG_PROGRESS", "loud")])
+def test_an_environment_that_asks_in_vain_is_refused_before_any_work(name, value, monkeypatch, capsys, results):
+    monkeypatch.setenv(name, value)
+    assert main(["train", "--preset", "smoke"]) == 2
+    assert f"Error: {name} = {value!r}" in capsys.readouterr().err
+    assert not results.exists()

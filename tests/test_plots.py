@@ -1,0 +1,56 @@
+"""Figures with odd classes: many, few, with long names; of images whose stored and generated sizes differ."""
+
+import pandas as pd
+import pytest
+import torch
+
+from rag_lib import plots
+from rag_lib.images import Images
+
+
+@pytest.fixture(autouse=True)
+def style():
+    plots.use_style()
+    yield
+    plots.plt.close("all")
+
+
+def images(classes: tuple[str, ...], size: int = 28, channels: int = 3) -> Images:
+    y = torch.arange(3 * len(classes)) % len(classes)
+    return Images(torch.randint(0, 256, (len(y), channels, size, size), dtype=torch.uint8), y, classes)
+
+
+LONG = ("robin", "Blue tit (very long class name indeed)", "wren")
+
+
+def test_the_gallerys_names_stand_at_the_middle_of_their_rows():
+    """Regression: they drifted where stored images are larger than generated ones."""
+    figure = plots.gallery(images(LONG, size=32), images(LONG, size=28), n=3)
+    ticks = figure.axes[0].get_yticks().tolist()
+    assert ticks == [16, 50, 84]  # rows of 32 pixels with gaps of 2
+    assert figure.axes[0].get_yticklabels()[1].get_text() == "Blue tit (very\nlong class…"
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), LONG, tuple(f"{i:05}" for i in range(40))], ids=["2", "long", "40"])
+def test_confusions_of_any_number_of_classes_are_drawn_at_a_readable_size(classes, results):
+    counts = pd.DataFrame(7, index=list(classes), columns=list(classes))
+    figure = plots.confusion(counts, "a title that is longer than a matrix of two classes is wide")
+    plots.save(figure, "confusion")
+    assert max(figure.get_size_inches()) <= 14
+    assert (results / "figures" / "confusion.png").exists()
+
+
+def test_the_same_figure_gives_the_same_bytes(results):
+    files = []
+    for _ in range(2):
+        path = plots.save(plots.rows({"stored": images(("a", "b")).x * 0}), "rows")
+        files.append((path.read_bytes(), path.with_suffix(".svg").read_bytes()))
+    assert files[0] == files[1]
+
+
+def test_a_montage_fills_rows_on_white():
+    picture = plots.montage(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), columns=2, gap=1)
+    assert picture.shape == (9, 9, 3)
+    assert picture[:4, :4].max() == 0
+    assert picture[4].min() == 255  # the gap
+    assert picture[5:, 5:].min() == 255  # no fourth image
