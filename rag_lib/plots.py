@@ -170,7 +170,10 @@ def accuracy_points(table: pd.DataFrame) -> Figure:
     classifiers = list(table["classifier"].unique())
     figure, axis = plt.subplots(figsize=(1.8 + 2.4 * len(classifiers), 4))
     shared = {"data": table, "x": "classifier", "y": "test_accuracy", "hue": "arm", "hue_order": ARMS, "ax": axis}
-    sns.stripplot(**shared, dodge=True, jitter=0.08, size=7, palette=COLOURS, alpha=0.85)
+    state = np.random.get_state()
+    np.random.seed(0)  # seaborn draws the jitter from numpy's global generator; the figure must not change by itself
+    sns.stripplot(**shared, dodge=True, jitter=0.12, size=7, palette=COLOURS, alpha=0.85)
+    np.random.set_state(state)
     sns.pointplot(
         **shared, dodge=0.8 * (1 - 1 / len(ARMS)), linestyle="none", errorbar=None, marker="_", markersize=26,
         markeredgewidth=2.5, palette=COLOURS, legend=False,
