@@ -40,16 +40,19 @@ def random_crop_and_rotation(x: Tensor, size: int, degrees: float, generator: to
     # drawn on the CPU, so that every device sees the same numbers
     offset = torch.randint(0, stored - size + 1, (n, 2), generator=generator)
     angle = (torch.rand(n, generator=generator) * 2 - 1) * math.radians(degrees)
-    scale = size / stored  # of the crop, in units where the stored image spans [-1, 1]
-    shift = (2 * offset + size - stored) / stored  # of the crop's centre, in the same units
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
-    grid = F.affine_grid(theta.to(x.device), [n, x.shape[1], size, size], align_corners=False)
+    # where each pixel of the result comes from, in units where the stored image spans [-1, 1]: the crop's
+    # own coordinates, turned (the sum of a part by column and a part by row), and moved to the crop's centre
+    centre = (2 * offset + size - stored) / stored
+    along = (torch.arange(size) + 0.5) * 2 / stored - size / stored
+    cos, sin = along * angle.cos()[:, None], along * angle.sin()[:, None]
+    from_x = (cos + centre[:, :1])[:, None, :] - sin[:, :, None]
+    from_y = sin[:, None, :] + (cos + centre[:, 1:])[:, :, None]
+    grid = torch.stack([from_x, from_y], -1).to(x.device)
     return F.grid_sample(x, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
 
 
 def stretch_contrast(x: Tensor) -> Tensor:
     """Each image's values stretched to [0, 1], all channels alike; an image of one value stays as it is."""
-    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    low, high = (extreme[:, None, None, None] for extreme in x.flatten(1).aminmax(dim=1))
     has_contrast = high - low > 0.5 / 255  # less is no grey level, but the rounding of a resampled plain image
-    return torch.where(has_contrast, (x - low) / torch.where(has_contrast, high - low, 1.0), x)
+    return (x - torch.where(has_contrast, low, 0.0)) / torch.where(has_contrast, high - low, 1.0)

@@ -13,7 +13,7 @@ from typing import Any
 from rag_lib.errors import UserError
 
 # Bumped with any change of the numbers that a config gives, so that old runs are not reused.
-NUMERICS = 1
+NUMERICS = 2
 
 CLASSIFIERS = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
 ARMS = ("generated", "original", "mixed")
@@ -82,6 +82,7 @@ class GanConfig(Checked):
     z_dim: int = setting(100, low=1)
     width: int = setting(64, low=4)  # channels of the generator's third and the discriminator's first layer
     attention: str = setting("spam", choices=("spam", "spam_per_channel", "none"))
+    d_norm: str = setting("batch", choices=("batch", "spectral"))  # in the discriminator
     loss: str = setting("non_saturating", choices=("non_saturating", "minimax"))
     steps: int = setting(50_000, low=1)
     batch_size: int = setting(64, low=2)

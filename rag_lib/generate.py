@@ -1,10 +1,8 @@
 """A trained generator's labelled images: balanced, frozen, as 8-bit as a stored photograph."""
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from rag_lib.config import DataConfig, GanConfig
@@ -12,6 +10,7 @@ from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.models.gan import Generator
 from rag_lib.runs import run_folder
+from rag_lib.storage import load_weights
 from rag_lib.training import pick_device, rng
 
 # Kernels round differently for different batch sizes, so every chunk has this one, the last as well.
@@ -31,9 +30,7 @@ def load_generator(run: str | Path) -> Generator:
     path = path / "generator.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{run} has no generator.safetensors; `python -m rag_lib train` makes one")
-    with safe_open(path, "pt") as f:
-        card = json.loads((f.metadata() or {}).get("rag_lib", "{}"))
-        weights = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (safe_open is no dictionary)
+    weights, card = load_weights(path)
     try:
         config = GanConfig(**card["config"] | {"data": DataConfig(**card["config"]["data"])})
         classes = tuple(card["classes"])

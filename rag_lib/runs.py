@@ -23,6 +23,7 @@ from rag_lib import __version__
 from rag_lib.config import NUMERICS, ClassifierConfig, DataConfig, GanConfig
 from rag_lib.errors import UserError
 from rag_lib.paths import ROOT, results_dir
+from rag_lib.storage import write_json
 from rag_lib.training import pick_device, pick_precision
 
 # by a run's kind, and by the name of the field that holds one
@@ -109,16 +110,6 @@ def cached(kind: str, config: Any, compute: Callable[[Path], dict[str, Any]]) ->
     write_json(folder / "env.json", env | {"seconds": round(time.monotonic() - start, 1)})
     write_json(done, metrics)
     return Run(id, folder, metrics, reused=False)
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Whole or not at all: written beside the file, flushed to disk, then put in its place."""
-    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8") as f:
-        json.dump(value, f, indent=1)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
 
 
 def environment(precision: str) -> dict[str, Any]:

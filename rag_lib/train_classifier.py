@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rag_lib.augment import preprocess
@@ -16,8 +15,20 @@ from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.models.classifier import build_classifier
 from rag_lib.progress import progress
-from rag_lib.runs import Run, cached
-from rag_lib.training import adam, autocast, batch_indices, lr_at, pick_device, pick_precision, rng, seed_of, set_lr
+from rag_lib.runs import Run, cached, identity
+from rag_lib.storage import load_weights, save_weights
+from rag_lib.training import (
+    adam,
+    autocast,
+    batch_indices,
+    keep_freed_memory,
+    lr_at,
+    pick_device,
+    pick_precision,
+    rng,
+    seed_of,
+    set_lr,
+)
 
 N_LOGS = 50  # rows of history.csv
 EVALUATION_BATCH = 250
@@ -42,11 +53,13 @@ def build(config: ClassifierConfig, n_classes: int) -> nn.Module:
 def load_classifier(run: Run, config: ClassifierConfig, n_classes: int) -> nn.Module:
     """The trained classifier of a run, ready to predict."""
     model = build(config, n_classes)
-    model.load_state_dict(load_file(run.folder / "classifier.safetensors"))
+    weights, _ = load_weights(run.folder / "classifier.safetensors")
+    model.load_state_dict(weights)
     return model.to(pick_device(), memory_format=torch.channels_last)
 
 
-def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, title: str) -> dict:
+def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, title: str = "") -> dict:
+    keep_freed_memory()
     device = pick_device()
     precision = pick_precision(config.precision, device)
     train = images["train"].to(device)
@@ -84,7 +97,8 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
                 bar.set_postfix_str(f"loss {row['loss']:.3f}", refresh=False)
 
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
-    save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, folder / "classifier.safetensors")
+    card = {"config": identity(config), "classes": train.classes}
+    save_weights(folder / "classifier.safetensors", model.state_dict(), card)
     metrics = {}
     for name, measured in images.items():
         if name != "train":

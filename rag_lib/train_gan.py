@@ -1,14 +1,12 @@
 """The GAN's training (sections 1.1 and 2.1)."""
 
 import copy
-import json
 import math
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torchvision
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rag_lib.augment import preprocess
@@ -19,10 +17,12 @@ from rag_lib.losses import GENERATOR_LOSSES, discriminator_loss
 from rag_lib.models.gan import Discriminator, Generator
 from rag_lib.progress import progress
 from rag_lib.runs import Run, cached, identity
+from rag_lib.storage import save_weights
 from rag_lib.training import (
     adam,
     autocast,
     batch_indices,
+    keep_freed_memory,
     lr_at,
     pick_device,
     pick_precision,
@@ -53,7 +53,7 @@ def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, generator
     """
     fake = G(z, y)
 
-    real_logits, fake_logits = D(real, y), D(fake.detach(), y)
+    real_logits, fake_logits = discriminate(D, real, fake.detach(), y)
     loss_d = discriminator_loss(real_logits, fake_logits)
     adam_d.zero_grad()
     loss_d.backward()
@@ -73,7 +73,15 @@ def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, generator
     return {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), **probabilities}
 
 
+def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """D's logits of `real` and of `fake`: in one pass, unless batch norm would then mix the two."""
+    if D.sees_the_batch:
+        return D(real, y), D(fake, y)
+    return D(torch.cat([real, fake]), y.repeat(2)).chunk(2)
+
+
 def _train(config: GanConfig, train: Images, folder: Path) -> dict:
+    keep_freed_memory()
     device = pick_device()
     precision = pick_precision(config.precision, device)
     n_classes = len(train.classes)
@@ -121,10 +129,8 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
                     grid = torchvision.utils.make_grid((average(z_shown, y_shown) + 1) / 2, nrow=columns)
                 torchvision.utils.save_image(grid, folder / "samples" / f"step-{done:06d}.png")
 
-    weights = {name: tensor.cpu().contiguous() for name, tensor in average.state_dict().items()}
-    # one entry: safetensors writes several in an order of chance, and the same run must give the same bytes
-    card = json.dumps({"config": identity(config), "classes": train.classes})
-    save_file(weights, folder / "generator.safetensors", metadata={"rag_lib": card})
+    card = {"config": identity(config), "classes": train.classes}
+    save_weights(folder / "generator.safetensors", average.state_dict(), card)
     return history[-1] | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
 
 

@@ -74,6 +74,6 @@ def test_attention_maps_belong_to_the_generated_images(generator):
 def test_a_file_that_is_no_generator_is_refused_in_one_line(run, tmp_path):
     foreign = tmp_path / "generator.safetensors"
     save_file({"w": torch.zeros(1)}, foreign)
-    with pytest.raises(UserError, match="is no generator of this version") as error:
+    with pytest.raises(UserError, match="is no file of weights that rag_lib wrote") as error:
         load_generator(foreign)
     assert "\n" not in str(error.value)

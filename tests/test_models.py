@@ -9,8 +9,10 @@ from rag_lib.config import CLASSIFIERS, DataConfig, GanConfig
 from rag_lib.errors import UserError
 from rag_lib.models.attention import SPAM, attention_module
 from rag_lib.models.classifier import build_classifier
+from rag_lib.models.convolution import Conv2d, ConvToPoint, ConvTranspose2d, DConvOfPoint, weight_gradient
 from rag_lib.models.gan import Discriminator, Generator
-from rag_lib.train_gan import n_parameters
+from rag_lib.train_gan import discriminate, n_parameters
+from rag_lib.training import autocast
 
 SIZES = [(28, 1), (28, 3), (32, 1), (32, 3)]
 
@@ -128,3 +130,56 @@ def test_a_timm_model_that_cannot_serve_is_refused_in_one_line(name, message):
     with pytest.raises(UserError, match=message) as error:
         build_classifier(name, "imagenet", 1, 28, n_classes=10)
     assert "\n" not in str(error.value)
+
+
+SHAPES = [  # layer, torch's own, in, out, kernel, stride, padding, pixels a side
+    (Conv2d, nn.Conv2d, 8, 16, 4, 2, 1, 14),
+    (Conv2d, nn.Conv2d, 8, 16, 3, 2, 1, 7),
+    (ConvTranspose2d, nn.ConvTranspose2d, 16, 8, 3, 2, 1, 4),
+    (ConvTranspose2d, nn.ConvTranspose2d, 16, 8, 4, 2, 1, 7),
+    (DConvOfPoint, nn.ConvTranspose2d, 16, 8, 4, 1, 0, 1),
+    (ConvToPoint, nn.Conv2d, 16, 1, 4, 1, 0, 4),
+]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("layer", "torchs", "inputs", "outputs", "kernel", "stride", "padding", "size"), SHAPES)
+def test_our_convolutions_and_their_gradients_are_torchs(
+    layer, torchs, inputs, outputs, kernel, stride, padding, size, precision
+):
+    torch.manual_seed(0)
+    fast = layer(inputs, outputs, kernel, stride, padding, bias=False)
+    plain = torchs(inputs, outputs, kernel, stride, padding, bias=False)
+    plain.load_state_dict(fast.state_dict())
+    x = torch.randn(5, inputs, size, size)
+    found = []
+    for module in (fast, plain):
+        given = x.clone().requires_grad_()
+        with autocast(precision, torch.device("cpu")):
+            y = module(given)
+        (y.float() * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum().backward()
+        found.append((y.detach().float(), given.grad, module.weight.grad))
+    tolerance = 1e-5 if precision == "fp32" else 2e-2
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.shape == theirs.shape
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance * float(theirs.abs().max()))
+
+
+def test_a_wrong_convolution_would_be_noticed():
+    """The control of the test above: gradients of another geometry are further away than its tolerance."""
+    x, gradient = torch.randn(5, 8, 14, 14), torch.randn(5, 16, 7, 7)
+    right, wrong = (weight_gradient(a, gradient, 4, 2, 1) for a in (x, x.flip(2)))
+    assert (right - wrong).abs().max() > 0.1 * right.abs().max()
+
+
+def test_spectral_norm_bounds_every_layer_and_lets_real_and_generated_images_share_a_pass():
+    config = GanConfig(width=8, d_norm="spectral")
+    D = Discriminator(config, 10)
+    x, y = torch.rand(6, 1, 28, 28) * 2 - 1, torch.arange(6)
+    for _ in range(50):
+        D(x, y)  # each pass takes the power iteration one step further
+    for layer in [m for m in D.modules() if hasattr(m, "weight")]:
+        assert float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)) == pytest.approx(1, abs=0.02)
+    D.eval()
+    real, fake = discriminate(D, x, -x, y)
+    torch.testing.assert_close(torch.cat([real, fake]), torch.cat([D(x, y), D(-x, y)]))

@@ -106,7 +106,7 @@ def test_small_sets_and_odd_numbers_of_steps_train(digits):
 
 
 def test_the_run_is_not_finished_before_its_metrics_are_written(digits, results, monkeypatch):
-    monkeypatch.setattr(module, "save_file", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(module, "save_weights", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         train_gan(SMOKE, digits.train)
     assert not list(results.rglob("metrics.json"))

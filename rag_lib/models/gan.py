@@ -3,9 +3,11 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from rag_lib.config import GanConfig
 from rag_lib.models.attention import SPAM, attention_module
+from rag_lib.models.convolution import Conv2d, ConvToPoint, ConvTranspose2d, DConvOfPoint
 
 # Length of the one-hot label beside z, whose length is about 10. Of 1, 2.5, 4 and 10 this is the one with which G obeys
 # the label soonest (MNIST, 600 to 2,500 iterations): a 1 is hardly heard among a hundred numbers, a 10 drowns them.
@@ -28,20 +30,17 @@ class Generator(nn.Module):
         super().__init__()
         w, data = config.width, config.data
         self.z_dim, self.n_classes = config.z_dim, n_classes
-        self.block1 = self._block(config.z_dim + n_classes, 4 * w, config.attention, kernel=4, stride=1, padding=0)
-        self.block2 = self._block(4 * w, 2 * w, config.attention, kernel=3 if data.size == 28 else 4)
-        self.block3 = self._block(2 * w, w, config.attention)
+        self.block1 = self._block(DConvOfPoint(config.z_dim + n_classes, 4 * w, 4, bias=False), config.attention)
+        kernel = 3 if data.size == 28 else 4
+        self.block2 = self._block(ConvTranspose2d(4 * w, 2 * w, kernel, 2, 1, bias=False), config.attention)
+        self.block3 = self._block(ConvTranspose2d(2 * w, w, 4, 2, 1, bias=False), config.attention)
         self.dconv4 = nn.ConvTranspose2d(w, data.channels, 4, 2, 1)
         self.apply(dcgan_init)
 
     @staticmethod
-    def _block(inputs: int, outputs: int, attention: str, kernel: int = 4, stride: int = 2, padding: int = 1):
-        return nn.Sequential(
-            nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-            attention_module(attention, outputs),
-        )
+    def _block(dconv: nn.ConvTranspose2d, attention: str) -> nn.Sequential:
+        n = dconv.out_channels
+        return nn.Sequential(dconv, nn.BatchNorm2d(n), nn.ReLU(), attention_module(attention, n))
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """`z`: N x z_dim, `y`: int64, N; gives N x C x H x W in [-1, 1]."""
@@ -70,25 +69,35 @@ class Discriminator(nn.Module):
         Conv 2, norm, ...  N x 2w x 7 x 7    (8 x 8)
         Conv 3, norm, ...  N x 4w x 4 x 4
         Conv 4             N x 1 x 1 x 1
-    The label enters by projection (Miyato and Koyama 2018): its embedding times the features' sum.
+    The label enters by projection (Miyato and Koyama 2018): its embedding times the features' sum. The norm
+    is batch norm, or (`d_norm`: `spectral`) none, with every weight divided by its largest singular value
+    (Miyato et al. 2018).
     """
 
     def __init__(self, config: GanConfig, n_classes: int):
         super().__init__()
         w, data = config.width, config.data
+        # batch norm makes an image's logit depend on its batch
+        self.sees_the_batch = config.d_norm == "batch"
+        norm = nn.BatchNorm2d if self.sees_the_batch else nn.Identity
+        bias = not self.sees_the_batch  # batch norm has its own shift
         self.features = nn.Sequential(
             nn.Conv2d(data.channels, w, 4, 2, 1),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(w, 2 * w, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(2 * w),
+            Conv2d(w, 2 * w, 4, 2, 1, bias=bias),
+            norm(2 * w),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * w, 4 * w, 3 if data.size == 28 else 4, 2, 1, bias=False),
-            nn.BatchNorm2d(4 * w),
+            Conv2d(2 * w, 4 * w, 3 if data.size == 28 else 4, 2, 1, bias=bias),
+            norm(4 * w),
             nn.LeakyReLU(0.2),
         )
-        self.conv4 = nn.Conv2d(4 * w, 1, 4)
+        self.conv4 = ConvToPoint(4 * w, 1, 4)
         self.embedding = nn.Embedding(n_classes, 4 * w)
         self.apply(dcgan_init)
+        if config.d_norm == "spectral":
+            for layer in [*self.features, self.conv4, self.embedding]:
+                if hasattr(layer, "weight"):
+                    spectral_norm(layer)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """`x`: N x C x H x W in [-1, 1], `y`: int64, N; gives logits, N."""

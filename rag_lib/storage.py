@@ -1,0 +1,76 @@
+"""Files that are whole or absent, and weights that tell when a bit has changed."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from rag_lib.errors import UserError
+
+_TEMPORARY = ".tmp"  # in the name of every file that is not whole yet
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes `path` so that, whenever the process or the machine stops, the old file or the new one is there.
+
+    Beside the file, flushed to disk, then put in its place. Raises `OSError` where that cannot be done, a
+    full disk for one; the old file is then still there.
+    """
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    try:
+        with open(temporary, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    write_whole(path, json.dumps(value, indent=1).encode())
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a process that was killed while it wrote has left in `folder`; nobody else may be writing there."""
+    for path in folder.rglob(f"*{_TEMPORARY}*"):
+        path.unlink()
+
+
+def save_weights(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
+    """A safetensors file of these tensors, with `card` (anything that JSON takes) and a SHA-256 of it all inside."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # one entry: safetensors writes several in an order of chance, and the same run must give the same bytes
+    metadata = json.dumps({"card": card, "sha256": _digest(weights, card)})
+    write_whole(path, save(weights, metadata={"rag_lib": metadata}))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the card of such a file; raises `UserError` where it is missing or not as it was written."""
+    try:
+        with safe_open(path, "pt") as f:
+            weights = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (safe_open is no dictionary)
+            metadata = json.loads((f.metadata() or {})["rag_lib"])
+        card, digest = metadata["card"], metadata["sha256"]
+    except FileNotFoundError as e:
+        raise UserError(f"{path} does not exist") from e
+    except (SafetensorError, KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{path} is no file of weights that rag_lib wrote, or a damaged one ({e})") from e
+    if digest != _digest(weights, card):
+        raise UserError(f"{path} is damaged: its SHA-256 is not the one it was written with; take another copy of it")
+    return weights, card
+
+
+def _digest(weights: dict[str, Tensor], card: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
