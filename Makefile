@@ -9,7 +9,7 @@ READY := .venv/.ready
 STUDY := --dataset "$(DATASET)" --preset "$(PRESET)" --seed "$(SEED)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-full lab notebooks runs clean-runs
+.PHONY: help study test test-full bench lab notebooks runs clean-runs
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ test: $(READY)  ## check the style, run the tests, compare the committed noteboo
 
 test-full: test  ## test, and what takes longer
 	$(PY) -m pytest -m slow
+
+bench: $(READY)  ## measure the speed of the training loops (half an hour, on an idle machine)
+	$(PY) tests/benchmarks/bench.py
 
 # The runs are computed before the notebooks, so that no progress line ends up in what is committed.
 notebooks: $(READY)  ## refresh the committed notebooks' outputs

@@ -21,13 +21,19 @@ NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, or 2 with one line on stderr for what the user can mend."""
+    """Runs one command; returns the exit code: 0, or 2 with one line on stderr for what the user can mend.
+
+    130 after Ctrl-C, as shells have it.
+    """
     try:
         options = parser().parse_args(arguments)
         options.command(options)
     except UserError as e:
         print(f"Error: {e}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -17,8 +17,8 @@ _LIVE_FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEA
 class _Lines:
     """tqdm's numbers as plain lines, one every ten seconds and one at the end."""
 
-    def __init__(self, total: int, desc: str):
-        self.total, self.desc, self.n = total, desc, 0
+    def __init__(self, total: int, desc: str, initial: int):
+        self.total, self.desc, self.n, self.initial = total, desc, initial, initial
         self.postfix = ""
         self.start = self.last = time.monotonic()
 
@@ -29,7 +29,7 @@ class _Lines:
             self.last = now
             line = tqdm.format_meter(
                 self.n, self.total, now - self.start, prefix=self.desc, unit=" steps",
-                postfix=self.postfix,
+                postfix=self.postfix, initial=self.initial,
                 bar_format="{desc}: {n_fmt} of {total_fmt} steps, {rate_fmt}{postfix}, {remaining} left",
             )  # fmt: skip
             print(line, flush=True)
@@ -50,8 +50,8 @@ def progress_mode() -> str:
 
 
 @contextmanager
-def progress(total: int, title: str):
-    """A counter of `total` steps with tqdm's `update(n)` and `set_postfix_str(text)`.
+def progress(total: int, title: str, done: int = 0):
+    """A counter of `total` steps, `done` of them before, with tqdm's `update(n)` and `set_postfix_str(text)`.
 
     `RAG_PROGRESS=text` in the environment asks for plain lines everywhere; the default, `auto`, looks
     where it is shown.
@@ -64,7 +64,7 @@ def progress(total: int, title: str):
         bar = tqdm
     else:
         bar = None
-    counter = bar(total=total, desc=title, unit=" steps") if bar else _Lines(total, title)
+    counter = bar(total=total, desc=title, unit=" steps", initial=done) if bar else _Lines(total, title, done)
     try:
         yield counter
     finally:

@@ -1,8 +1,8 @@
 """One folder a run, named by its config's hash: a finished run is never computed again."""
 
+import errno
 import hashlib
 import json
-import os
 import platform
 import re
 import shutil
@@ -20,10 +20,11 @@ import torch
 import torchvision
 
 from rag_lib import __version__
+from rag_lib.checkpoint import checkpoints
 from rag_lib.config import NUMERICS, ClassifierConfig, DataConfig, GanConfig
 from rag_lib.errors import UserError
 from rag_lib.paths import ROOT, results_dir
-from rag_lib.storage import write_json
+from rag_lib.storage import is_locked, locked, sweep, write_json, write_whole
 from rag_lib.training import pick_device, pick_precision
 
 # by a run's kind, and by the name of the field that holds one
@@ -94,22 +95,61 @@ def run_folder(id: str) -> Path:
 def cached(kind: str, config: Any, compute: Callable[[Path], dict[str, Any]]) -> Run:
     """The run of this config: read if it is finished, else computed by `compute(folder) -> metrics`.
 
-    metrics.json is written last and atomically: where it stands, the run is whole.
+    metrics.json is written last and atomically: where it stands, the run is whole. Of several processes that
+    ask at once one computes, the others wait for it. Raises `UserError` where the disk is full.
     """
     id = run_id(kind, config)
+    if run := finished(id):
+        return run
+    with locked(lock_of(id), f"another process computes {id}; waiting for it"):
+        return finished(id) or _compute(id, config, compute)
+
+
+def finished(id: str) -> Run | None:
     folder = run_folder(id)
-    done = folder / "metrics.json"
-    if done.exists():
-        return Run(id, folder, json.loads(done.read_text()), reused=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", identity(config))
-    start = time.monotonic()
-    # the settings of the moment the run started, not of its end
-    env = environment(getattr(config, "precision", "fp32"))
-    metrics = compute(folder)
-    write_json(folder / "env.json", env | {"seconds": round(time.monotonic() - start, 1)})
-    write_json(done, metrics)
+    if not (folder / "metrics.json").exists():
+        return None
+    return Run(id, folder, json.loads((folder / "metrics.json").read_text()), reused=True)
+
+
+def lock_of(name: str) -> Path:
+    return results_dir() / "runs" / ".locks" / name
+
+
+def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]]) -> Run:
+    folder = run_folder(id)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        write_json(folder / "config.json", identity(config))
+        # the settings of the moment the run started, not of its end
+        env = since_the_start(folder, environment(getattr(config, "precision", "fp32")))
+        write_json(folder / "env.json", env)
+        start = time.monotonic()
+        metrics = compute(folder)
+        write_json(folder / "env.json", env | {"seconds": round(env["seconds"] + time.monotonic() - start, 1)})
+        write_json(folder / "metrics.json", metrics)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f"{id}: {e.strerror} in {folder}; make room and start again, it goes on where it was") from e
+    for path in folder.glob("checkpoint-*"):
+        path.unlink()
     return Run(id, folder, metrics, reused=False)
+
+
+def since_the_start(folder: Path, env: dict[str, Any]) -> dict[str, Any]:
+    """`env` with the seconds that earlier attempts at this run took up to the checkpoint it goes on from.
+
+    Where the surroundings changed in between, another commit or device, both are named.
+    """
+    kept = checkpoints(folder)
+    if not kept or not (folder / "env.json").exists():
+        return env | {"resumed": 0, "seconds": 0.0}
+    before = json.loads((folder / "env.json").read_text())
+    spent = kept[0].stat().st_mtime - datetime.fromisoformat(before["started"]).timestamp()
+    changed = {k: f"{before[k]}, then {v}" for k, v in env.items() if k != "started" and before.get(k) != v}
+    return env | changed | {"resumed": before["resumed"] + 1, "seconds": before["seconds"] + max(0.0, spent)}
 
 
 def environment(precision: str) -> dict[str, Any]:
@@ -139,10 +179,17 @@ def environment(precision: str) -> dict[str, Any]:
     }
 
 
-def list_runs() -> pd.DataFrame:
-    """Every folder under `results/runs`: its state (finished, unfinished, stale), size in MB and config in short.
+def _state(folder: Path, current: bool) -> str:
+    if is_locked(lock_of(folder.name)):
+        return "running"
+    return "stale" if not current else "finished" if finished(folder.name) else "unfinished"
 
-    Stale: this version of the code would give the config another name, so it will not be reused.
+
+def list_runs() -> pd.DataFrame:
+    """Every folder under `results/runs`: its state, size in MB and config in short.
+
+    The state is running (in another process), finished, unfinished, or stale, which means that
+    this version of the code would give the config another name, so it will not be reused.
     """
     rows = []
     named_as_runs = re.compile(r"(gan|classifier|quality)-[0-9a-f]{12}")  # anything else there is the user's own
@@ -151,7 +198,6 @@ def list_runs() -> pd.DataFrame:
         saved = json.loads(config.read_text()) if config.exists() else {}
         kind, _, digits = folder.name.rpartition("-")
         current = digits == hash_of(saved) and has_todays_fields(kind, saved)
-        finished = (folder / "metrics.json").exists()
         megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
         data = saved.get("data") or saved.get("gan", {}).get("data", {})
         parts = [data.get("dataset"), *(saved.get(k) for k in ("model", "arm", "steps"))]
@@ -159,7 +205,7 @@ def list_runs() -> pd.DataFrame:
         rows.append(
             {
                 "run": folder.name,
-                "state": "stale" if not current else "finished" if finished else "unfinished",
+                "state": _state(folder, current),
                 "MB": round(megabytes, 1),
                 "what": " ".join(str(p) for p in parts if p is not None),
             }
@@ -168,11 +214,13 @@ def list_runs() -> pd.DataFrame:
 
 
 def clean_runs() -> list[str]:
-    """Removes the runs that are stale or unfinished, and returns their names. Finished ones stay."""
+    """Removes the runs that are stale or unfinished, and returns their names. Finished and running ones stay."""
     runs = list_runs()
-    names = list(runs.loc[runs["state"] != "finished", "run"])
+    names = list(runs.loc[runs["state"].isin(["stale", "unfinished"]), "run"])
     for name in names:
-        shutil.rmtree(run_folder(name))
+        with locked(lock_of(name), f"another process computes {name}; waiting for it"):
+            if runs.set_index("run").loc[name, "state"] == "stale" or not finished(name):
+                shutil.rmtree(run_folder(name))
     return names
 
 
@@ -185,11 +233,10 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
     provenance = pd.DataFrame([{"run_id": run.id, **run.environment()} for run in runs])
     folder = results_dir() / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
-        # as text, so that rows that are not replaced stay the same to the letter
-        old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
-        merged = pd.concat([old[~old["run_id"].isin(new["run_id"])], new.astype(object)])
-        temporary = path.with_suffix(f".tmp{os.getpid()}")
-        merged.sort_values("run_id").to_csv(temporary, index=False, lineterminator="\n")
-        os.replace(temporary, path)
+    with locked(lock_of(f"table-{table}"), f"another process writes the table {table}; waiting for it"):
+        for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
+            # as text, so that rows that are not replaced stay the same to the letter
+            old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
+            merged = pd.concat([old[~old["run_id"].isin(new["run_id"])], new.astype(object)])
+            write_whole(path, merged.sort_values("run_id").to_csv(index=False, lineterminator="\n").encode())
     return folder / f"{table}.csv"

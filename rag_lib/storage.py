@@ -1,12 +1,17 @@
-"""Files that are whole or absent, and weights that tell when a bit has changed."""
+"""Files that are whole or absent and tell when a bit has changed, and locks between processes."""
 
 import hashlib
+import io
 import json
 import os
+import pickle
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -74,3 +79,55 @@ def _digest(weights: dict[str, Tensor], card: dict[str, Any]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+_MAGIC = b"rag_lib checkpoint, sha256 "
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """`state` (tensors, numbers, text, and lists and dictionaries of them) behind a line with its SHA-256."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    write_whole(path, _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` wrote, on the CPU; raises `UserError` where a byte differs, and for code in disguise."""
+    header, _, content = path.read_bytes().partition(b"\n")
+    if header != _MAGIC + hashlib.sha256(content).hexdigest().encode():
+        raise UserError(f"{path} is damaged: its SHA-256 is not the one it was written with")
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as e:
+        raise UserError(f"{path} holds something else than numbers; it is not loaded") from e
+
+
+@contextmanager
+def locked(path: Path, waiting: str):
+    """Holds the lock file `path`, alone among all processes; prints `waiting` if another one has it.
+
+    The system frees the lock of a process that dies. The file stays: removing it would let two in.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(waiting, file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock file `path` now."""
+    if not path.exists():
+        return False
+    try:
+        FileLock(path).acquire(blocking=False).lock.release()
+    except Timeout:
+        return True
+    return False

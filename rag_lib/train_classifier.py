@@ -1,6 +1,5 @@
 """The classifiers' training and evaluation (sections 2.1 and 2.3)."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rag_lib.augment import preprocess
+from rag_lib.checkpoint import Steps
 from rag_lib.config import ClassifierConfig
-from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.models.classifier import build_classifier
-from rag_lib.progress import progress
 from rag_lib.runs import Run, cached, identity
 from rag_lib.storage import load_weights, save_weights
 from rag_lib.training import (
@@ -30,7 +28,6 @@ from rag_lib.training import (
     set_lr,
 )
 
-N_LOGS = 50  # rows of history.csv
 EVALUATION_BATCH = 250
 
 
@@ -68,12 +65,13 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
     torch.manual_seed(seed_of("classifier", config.seed, "weights"))
     model = build(config, n_classes).to(device, memory_format=torch.channels_last).train()
     optimizer = adam(model, config)
-    log_every = math.ceil(config.steps / N_LOGS)
     seed = seed_of("classifier", config.seed, "order")
-    history = []
 
-    with progress(config.steps, title or f"{config.model} {config.arm}") as bar:
-        for step in range(config.steps):
+    title = title or f"{config.model} {config.arm}"
+    with Steps(
+        folder, config.steps, {"model": model, "adam": optimizer}, title, f"try a smaller {config.model}.lr"
+    ) as steps:
+        for step in steps:
             batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
             x = preprocess(batch.x, config.data, rng("classifier", config.seed, "step", step))
             set_lr(optimizer, lr_at(config, step))
@@ -84,19 +82,9 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            bar.update(1)
+            of_this_batch = (logits.argmax(1) == batch.y).float().mean()
+            steps.log(lr=lr_at(config, step), loss=loss.detach(), accuracy=of_this_batch)
 
-            done = step + 1
-            if done % log_every == 0 or done == config.steps:
-                row = {"step": done, "lr": lr_at(config, step), "loss": float(loss.detach())}
-                if not math.isfinite(row["loss"]):
-                    message = f"the loss of {config.model} is not finite at step {done}; try a smaller classifier.lr"
-                    raise UserError(message)
-                row["accuracy"] = float((logits.argmax(1) == batch.y).float().mean())  # of this batch
-                history.append(row)
-                bar.set_postfix_str(f"loss {row['loss']:.3f}", refresh=False)
-
-    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     card = {"config": identity(config), "classes": train.classes}
     save_weights(folder / "classifier.safetensors", model.state_dict(), card)
     metrics = {}

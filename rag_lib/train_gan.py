@@ -4,18 +4,16 @@ import copy
 import math
 from pathlib import Path
 
-import pandas as pd
 import torch
 import torchvision
 from torch import Tensor
 
 from rag_lib.augment import preprocess
+from rag_lib.checkpoint import Steps
 from rag_lib.config import GanConfig
-from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.losses import GENERATOR_LOSSES, discriminator_loss
 from rag_lib.models.gan import Discriminator, Generator
-from rag_lib.progress import progress
 from rag_lib.runs import Run, cached, identity
 from rag_lib.storage import save_weights
 from rag_lib.training import (
@@ -32,7 +30,6 @@ from rag_lib.training import (
     update_average,
 )
 
-N_LOGS = 100  # rows of history.csv
 N_SAMPLES = 10  # sample grids over the training
 
 
@@ -98,12 +95,12 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
     y_shown = torch.arange(columns).repeat(4).to(device)
     z_shown = torch.randn(len(y_shown), config.z_dim, generator=rng("gan", config.seed, "shown")).to(device)
     (folder / "samples").mkdir(exist_ok=True)
-    log_every, sample_every = math.ceil(config.steps / N_LOGS), math.ceil(config.steps / N_SAMPLES)
+    sample_every = math.ceil(config.steps / N_SAMPLES)
     seed = seed_of("gan", config.seed, "order")
-    history = []
 
-    with progress(config.steps, f"GAN {config.data.dataset}") as bar:
-        for step in range(config.steps):
+    parts = {"G": G, "D": D, "average": average, "adam_g": adam_g, "adam_d": adam_d}
+    with Steps(folder, config.steps, parts, f"GAN {config.data.dataset}", "try a smaller gan.lr") as steps:
+        for step in steps:
             batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
             numbers = rng("gan", config.seed, "step", step)
             real = preprocess(batch.x, config.data, numbers).contiguous(memory_format=torch.channels_last)
@@ -113,25 +110,17 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
             with autocast(precision, device):
                 values = gan_step(G, D, adam_g, adam_d, real, batch.y, z, generator_loss)
             update_average(average, G, config.ema)
-            bar.update(1)
+            steps.log(lr=lr_at(config, step), **values)
 
-            done = step + 1
-            if done % log_every == 0 or done == config.steps:
-                row = {"step": done, "lr": lr_at(config, step)} | {k: float(v) for k, v in values.items()}
-                if not all(map(math.isfinite, row.values())):
-                    raise UserError(f"the GAN's loss is not finite at step {done}; try a smaller gan.lr")
-                history.append(row)
-                bar.set_postfix_str("loss D {loss_d:.2f}, G {loss_g:.2f}".format(**row), refresh=False)
-            if done % sample_every == 0 or done == config.steps:
-                pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+            if (step + 1) % sample_every == 0 or step + 1 == config.steps:
                 average.eval()
                 with torch.no_grad():
                     grid = torchvision.utils.make_grid((average(z_shown, y_shown) + 1) / 2, nrow=columns)
-                torchvision.utils.save_image(grid, folder / "samples" / f"step-{done:06d}.png")
+                torchvision.utils.save_image(grid, folder / "samples" / f"step-{step + 1:06d}.png")
 
     card = {"config": identity(config), "classes": train.classes}
     save_weights(folder / "generator.safetensors", average.state_dict(), card)
-    return history[-1] | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
+    return steps.history[-1] | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
 
 
 def n_parameters(model: torch.nn.Module) -> int:

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from rag_lib import train_classifier, train_gan
+from rag_lib import checkpoint, train_classifier, train_gan
 from rag_lib.augment import preprocess
 from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
 from rag_lib.images import Images
@@ -96,7 +96,7 @@ def work(name: str, loop: str) -> None:
             turns = turns or Turns()  # the first step is warm-up
             turns.update(1)
     module, given = (train_gan, images) if isinstance(config, GanConfig) else (train_classifier, {"train": images})
-    module.progress = lambda total, title: nullcontext(Turns())
+    checkpoint.progress = lambda total, title, done: nullcontext(Turns())
     with tempfile.TemporaryDirectory() as folder:
         module._train(config, given, Path(folder))
 

@@ -1,0 +1,198 @@
+"""What tests/test_reliability.py does to real processes: `python fault_scenarios.py SCENARIO`, a JSON line at the end.
+
+Attempts at a run are forked from this process, which has imported everything and started no thread: a child
+is up in milliseconds, and killing it is as real as killing any process.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rag_lib import checkpoint, storage
+from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
+from rag_lib.data import load
+from rag_lib.paths import results_dir
+from rag_lib.runs import Run
+from rag_lib.train_classifier import train_classifier
+from rag_lib.train_gan import train_gan
+
+torch.set_num_threads(1)  # threads would not survive the fork
+checkpoint.SECONDS_BETWEEN, checkpoint.MAX_SHARE = 0.02, 1.0
+GAN = GanConfig(width=8, steps=400, batch_size=16, ema=0.9, lr=1e-3)
+SHORT = replace(GAN, steps=100)
+CLASSIFIER = ClassifierConfig(steps=500, batch_size=16, lr=1e-3)
+digits = load(DataConfig())
+small = {"train": digits.train, "val": digits.val[:50], "test": digits.test[:50]}
+
+
+def train(config: GanConfig | ClassifierConfig) -> Run:
+    if isinstance(config, GanConfig):
+        return train_gan(config, digits.train)
+    return train_classifier(config, lambda: small)
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Runs `work` in a child of this process, whose id it returns; the child's exit status is 0 if `work` succeeds."""
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            work()
+        except BaseException as e:
+            print(f"{type(e).__name__}: {e}", file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+
+def status_of(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def into(folder: str, work: Callable[[], object]) -> Callable[[], object]:
+    """`work` with a results folder of its own."""
+    base = Path(os.environ["RAG_RESULTS"])
+
+    def moved() -> object:
+        os.environ["RAG_RESULTS"] = str(base / folder)
+        return work()
+
+    return moved
+
+
+def artefacts(folder: str) -> dict[str, str]:
+    """The bytes of everything that the runs under `folder` have left, but for what tells of their time."""
+    runs = Path(os.environ["RAG_RESULTS"]) / folder / "runs"
+    files = [p for p in sorted(runs.rglob("*")) if p.is_file() and p.name != "env.json" and ".locks" not in p.parts]
+    return {p.relative_to(runs).as_posix(): p.read_bytes().hex() for p in files}
+
+
+def kills() -> dict:
+    """Both trainings, each killed a dozen times at random moments, against the same ones left in peace."""
+    chance = random.Random(20230501)
+    result = {"kills": 0, "with_a_checkpoint": 0, "within_a_write": 0}
+    for config in (GAN, CLASSIFIER):
+        assert status_of(fork(into("calm", lambda c=config: train(c)))) == 0
+        assert status_of(fork(into("other", lambda c=config: train(replace(c, seed=1))))) == 0
+        runs = Path(os.environ["RAG_RESULTS"]) / "stormy" / "runs"
+        for _ in range(12):
+            pid = fork(into("stormy", lambda c=config: train(c)))
+            time.sleep(chance.uniform(0.05, 0.5))
+            os.kill(pid, signal.SIGKILL)
+            result["kills"] += status_of(pid) == -signal.SIGKILL
+            result["with_a_checkpoint"] += bool(list(runs.rglob("checkpoint-*.pt")))
+            result["within_a_write"] += bool(list(runs.rglob("*.tmp*")))
+        assert status_of(fork(into("stormy", lambda c=config: train(c)))) == 0
+    envs = [json.loads(p.read_text()) for p in runs.rglob("env.json")]
+    calm, stormy, other = artefacts("calm"), artefacts("stormy"), artefacts("other")
+    return result | {
+        "resumed": sum(env["resumed"] for env in envs),
+        "files": len(calm),
+        "same": calm == stormy,
+        "control_differs": not set(calm.values()) & {v for k, v in other.items() if not k.endswith(".png")},
+    }
+
+
+def killed_while_writing() -> dict:
+    """Killed when half of the third checkpoint is on disk."""
+    write = storage.write_whole
+    written = []
+
+    def half(path: Path, content: bytes) -> None:
+        written.append(path.name)
+        if sum(name.startswith("checkpoint") for name in written) == 3:
+            path.with_name(f"{path.name}.tmp{os.getpid()}").write_bytes(content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, content)
+
+    def attempt() -> None:
+        storage.write_whole = half
+        train(SHORT)
+
+    status = status_of(fork(into("stormy", attempt)))
+    runs = Path(os.environ["RAG_RESULTS"]) / "stormy" / "runs"
+    left = sorted(p.name.split(".tmp")[0].split("-")[0] for p in runs.rglob("*.tmp*"))
+    statuses = [status_of(fork(into(folder, lambda: train(SHORT)))) for folder in ("stormy", "calm")]
+    return {
+        "status": status,
+        "left": left,
+        "statuses": statuses,
+        "same": artefacts("calm") == artefacts("stormy"),
+        "resumed": [json.loads(p.read_text())["resumed"] for p in runs.rglob("env.json")],
+    }
+
+
+def at_once() -> dict:
+    """Four processes ask for the same run at the same time."""
+    answers = Path(os.environ["RAG_RESULTS"])
+    answers.mkdir(parents=True, exist_ok=True)
+    children = [fork(lambda i=i: (answers / f"answer{i}").write_text(str(train(SHORT).reused))) for i in range(4)]
+    statuses = [status_of(pid) for pid in children]
+    return {"statuses": statuses, "reused": sorted((answers / f"answer{i}").read_text() for i in range(4))}
+
+
+def full_disk() -> dict:
+    """No file may grow beyond 1,000 bytes from the fifty-first step on; then the limit is lifted."""
+    import resource
+
+    def attempt() -> None:
+        log = checkpoint.Steps.log
+
+        def limited(self, **values) -> None:
+            if self.done == 50:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+            log(self, **values)
+
+        checkpoint.Steps.log = limited
+        train(SHORT)
+
+    status = status_of(fork(into("full", attempt)))
+    runs = Path(os.environ["RAG_RESULTS"]) / "full" / "runs"
+    kept = [p.name for p in runs.rglob("checkpoint-*.pt")]
+    whole = [bool(storage.load_checkpoint(p)) for p in runs.rglob("checkpoint-*.pt")]
+    statuses = [status_of(fork(into(folder, lambda: train(SHORT)))) for folder in ("full", "calm")]
+    return {
+        "status": status,
+        "kept": len(kept),
+        "whole": all(whole),
+        "left": [p.name for p in runs.rglob("*.tmp*")],
+        "statuses": statuses,
+        "same": artefacts("calm") == artefacts("full"),
+    }
+
+
+def soak() -> dict:
+    """Fifty short runs: each is killed once at a random moment in a child, then finished in this process."""
+    chance = random.Random(7)
+    killed, memory, handles = 0, [], []
+    for seed in range(50):
+        config = replace(GAN, steps=30, seed=seed) if seed % 2 else replace(CLASSIFIER, steps=30, seed=seed)
+        pid = fork(lambda c=config: train(c))
+        time.sleep(chance.uniform(0.0, 0.3))
+        os.kill(pid, signal.SIGKILL)
+        killed += status_of(pid) == -signal.SIGKILL
+        train(config)
+        memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
+        handles.append(len(os.listdir("/proc/self/fd")))
+    runs = results_dir() / "runs"
+    kinds = {tuple(sorted(p.name for p in run.rglob("*") if p.is_file())) for run in runs.glob("*-*")}
+    return {
+        "killed": killed,
+        "runs": len(list(runs.glob("*-*/metrics.json"))),
+        "memory_growth_mb": memory[-1] - memory[9],
+        "handles": [handles[9], handles[-1]],
+        "files_of_a_run": sorted(kinds),
+        "lock_bytes": sum(p.stat().st_size for p in (runs / ".locks").iterdir()),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]]()))

@@ -1,0 +1,37 @@
+"""The benchmark measures the real loops; how fast they are is for `make bench` to say, not for a test."""
+
+import sys
+
+import pytest
+
+from rag_lib.paths import ROOT
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    import bench
+
+    monkeypatch.setattr(bench, "TURNS", 1)
+    yield bench
+    for name in ("bench", "plain"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["GAN, D with spectral norm, MNIST", "cnn, CIFAR-10"])
+def test_a_workload_is_measured_against_its_rivals(bench, name):
+    row = bench.measure(name, bench.workloads()[name])
+    assert row["what"] == name
+    assert row["ratio"] == pytest.approx(row["ours_images_per_s"] / row["plain_images_per_s"], abs=0.01)
+    assert 0 < row["share_of_peak"] < 1
+    assert 0 < row["share_of_data"] < 1
+    assert (row["ignite_ratio"] is None) == name.startswith("GAN")
+
+
+def test_operations_are_counted_by_the_shapes(bench):
+    """A check by hand: the small CNN's three convolutions and its linear layer, forward and backward."""
+    config = bench.workloads()["cnn, MNIST"]
+    forward = 2 * 64 * (28 * 28 * 32 * 9 + 14 * 14 * 64 * 32 * 9 + 7 * 7 * 128 * 64 * 9 + 128 * 10)
+    first = 2 * 64 * 28 * 28 * 32 * 9  # needs no gradient of its input
+    assert bench.operations(config) == pytest.approx(3 * forward - first, rel=0.01)

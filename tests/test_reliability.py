@@ -1,0 +1,358 @@
+"""Nothing is lost: kills, interrupts, full disks, damaged files, several processes at once.
+
+The README's table of reliability names these tests. Processes are real, and so are the signals.
+"""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rag_lib import checkpoint
+from rag_lib.checkpoint import Steps, checkpoints
+from rag_lib.config import ClassifierConfig, GanConfig
+from rag_lib.errors import UserError
+from rag_lib.generate import load_generator
+from rag_lib.runs import clean_runs, list_runs, lock_of, run_id
+from rag_lib.storage import load_checkpoint, load_weights, locked, save_checkpoint, save_weights, write_whole
+from rag_lib.train_gan import train_gan
+
+GAN = GanConfig(width=8, steps=12, batch_size=8, ema=0.9)
+
+
+def scenario(name: str) -> dict:
+    """Runs one of tests/fault_scenarios.py in a process of its own."""
+    script = Path(__file__).with_name("fault_scenarios.py")
+    done = subprocess.run([sys.executable, script, name], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A checkpoint after every step."""
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "MAX_SHARE", float("inf"))
+
+
+class Toy:
+    """A training of a few numbers, for what concerns the steps alone."""
+
+    def __init__(self, folder: Path, total: int = 10):
+        self.folder, self.total = folder, total
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        self.model = nn.Linear(2, 1)
+        self.adam = torch.optim.Adam(self.model.parameters(), 0.1)
+
+    def run(self, stop_before: int | None = None, loss_at: dict[int, float] | None = None) -> Steps:
+        with Steps(self.folder, self.total, {"model": self.model, "adam": self.adam}, "toy", "try less") as steps:
+            for step in steps:
+                if step == stop_before:
+                    raise InterruptedError
+                x = torch.full((1, 2), float(step))
+                loss = self.model(x).square().mean()
+                self.adam.zero_grad()
+                loss.backward()
+                self.adam.step()
+                steps.log(loss=(loss_at or {}).get(step, loss.detach()))
+        return steps
+
+
+# kills
+
+
+@pytest.mark.slow
+def test_a_run_killed_two_dozen_times_ends_with_the_very_same_bytes():
+    found = scenario("kills")
+    assert found["kills"] == 24
+    assert found["with_a_checkpoint"] >= 20
+    assert found["resumed"] >= 10
+    assert found["same"]
+    assert found["control_differs"]
+
+
+def test_a_kill_within_the_write_of_a_checkpoint_leaves_the_one_before():
+    found = scenario("killed_while_writing")
+    assert found["status"] == -signal.SIGKILL
+    assert found["left"] == ["checkpoint"]
+    assert found["statuses"] == [0, 0]
+    assert found["resumed"] == [1]
+    assert found["same"]
+
+
+@pytest.mark.slow
+def test_fifty_short_runs_with_kills_leak_no_memory_handles_or_disk():
+    found = scenario("soak")
+    assert found["killed"] == found["runs"] == 50
+    assert found["memory_growth_mb"] < 20
+    assert found["handles"][0] == found["handles"][1]
+    assert len(found["files_of_a_run"]) == 2
+    assert not [name for names in found["files_of_a_run"] for name in names if "checkpoint" in name or ".tmp" in name]
+    assert found["lock_bytes"] == 0
+
+
+# signals
+
+
+def start_training(*more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "rag_lib", "train", "--preset", "smoke", "--gan-steps", "200000", *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    runs = Path(os.environ["RAG_RESULTS"]) / "runs"
+    deadline = time.monotonic() + 60
+    while not list(runs.glob("*/samples")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    return process
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_signals_save_a_checkpoint_and_take_their_course(results, number, status):
+    process = start_training()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in errors
+    if number == signal.SIGINT:
+        assert "the same command goes on where it was" in errors
+    (kept,) = results.rglob("checkpoint-*.pt")
+    state = load_checkpoint(kept)
+    assert 0 < state["done"] < 200_000
+    assert state["parts"]["adam_g"]["state"][0]["step"] == state["done"]
+
+
+def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel()
+    try:
+        client.execute(
+            "from rag_lib.data import load\nfrom rag_lib.presets import resolve\n"
+            "from rag_lib.train_gan import train_gan\n"
+            "settings = resolve(preset='smoke', overrides={'gan.steps': 200000})\n"
+            "train_gan(settings.gan, load(settings.data).train)"
+        )
+        deadline = time.monotonic() + 60
+        while not list(results.glob("runs/*/samples")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        manager.interrupt_kernel()
+        reply = client.get_shell_msg(timeout=60)["content"]
+        assert (reply["status"], reply["ename"]) == ("error", "KeyboardInterrupt")
+        (kept,) = results.rglob("checkpoint-*.pt")
+        assert load_checkpoint(kept)["done"] > 0
+        client.execute("1 + 1")  # the kernel lives on
+        assert client.get_shell_msg(timeout=60)["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+# several processes
+
+
+def test_four_processes_that_ask_for_a_run_at_once_compute_it_once():
+    found = scenario("at_once")
+    assert found["statuses"] == [0, 0, 0, 0]
+    assert found["reused"] == ["False", "True", "True", "True"]
+    assert found["stderr"].count("waiting for it") == 3
+
+
+def test_a_run_in_progress_is_listed_as_running_and_not_cleaned_away(results):
+    id = run_id("gan", GAN)
+    (results / "runs" / id).mkdir(parents=True)
+    assert list(list_runs()["state"]) == ["stale"]  # no config.json yet
+    with locked(lock_of(id), "never printed"):
+        assert list(list_runs()["state"]) == ["running"]
+        assert clean_runs() == []
+    assert clean_runs() == [id]
+
+
+# disks and files
+
+
+def test_a_full_disk_keeps_the_old_checkpoints_and_says_what_happened():
+    found = scenario("full_disk")
+    assert found["status"] == 1
+    assert found["kept"] == 2
+    assert found["whole"]
+    assert found["left"] == []
+    assert found["statuses"] == [0, 0]
+    assert found["same"]
+    assert "no checkpoint at step 51 (File too large); that of step 50 stays, the training goes on" in found["stderr"]
+    assert "UserError: gan-" in found["stderr"]
+    assert "make room and start again, it goes on where it was" in found["stderr"]
+
+
+def truncate(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    middle = len(content) * 2 // 3
+    return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+
+
+def empty(content: bytes) -> bytes:
+    return b""
+
+
+def another_program(content: bytes) -> bytes:
+    return b"PK" + content
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, another_program])
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, often, capfd, damage):
+    straight = Toy(tmp_path / "straight")
+    straight.run()
+    broken = Toy(tmp_path / "broken")
+    with pytest.raises(InterruptedError):
+        broken.run(stop_before=6)
+    newest, older = checkpoints(broken.folder)
+    newest.write_bytes(damage(newest.read_bytes()))
+    again = Toy(tmp_path / "broken")
+    steps = again.run()
+    assert "is damaged: its SHA-256 is not the one it was written with" in capfd.readouterr().err
+    assert older.name == "checkpoint-00000005.pt"
+    assert [row["step"] for row in steps.history] == list(range(1, 11))
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), straight.model.parameters(), strict=True))
+    assert newest.with_suffix(".refused").exists()
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, often, capfd):
+    one, two = Toy(tmp_path / "one"), Toy(tmp_path / "two")
+    with pytest.raises(InterruptedError):
+        one.run(stop_before=3)
+    checkpoints(one.folder)[0].rename(two.folder / "checkpoint-00000003.pt")
+    steps = two.run()
+    assert "is a checkpoint of another run (one)" in capfd.readouterr().err
+    assert [row["step"] for row in steps.history] == list(range(1, 11))
+
+
+class Payload:
+    def __reduce__(self):
+        return (os.system, (f"touch {os.environ['RAG_RESULTS']}.ran",))
+
+
+def test_a_pickle_with_a_payload_is_not_run(tmp_path):
+    path = tmp_path / "checkpoint-00000001.pt"
+    save_checkpoint(path, {"parts": Payload()})  # with a SHA-256 that fits
+    with pytest.raises(UserError, match="holds something else than numbers"):
+        load_checkpoint(path)
+    assert not Path(f"{os.environ['RAG_RESULTS']}.ran").exists()
+    pickle.loads(pickle.dumps(Payload()))  # the control: it would have run
+    assert Path(f"{os.environ['RAG_RESULTS']}.ran").exists()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
+def test_damaged_weights_are_refused(tmp_path, digits, damage):
+    path = train_gan(GAN, digits.train).folder / "generator.safetensors"
+    load_generator(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="damaged"):
+        load_generator(path)
+
+
+def test_every_bit_of_a_file_of_weights_is_covered(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}, {"seed": 1})
+    good = path.read_bytes()
+    weights, card = load_weights(path)
+    assert torch.equal(weights["a"], torch.arange(6.0).reshape(2, 3))
+    assert card == {"seed": 1}
+    unnoticed = []
+    for position in range(len(good)):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        try:
+            if load_weights(path)[1] != card or not torch.equal(load_weights(path)[0]["a"], weights["a"]):
+                unnoticed.append(position)
+        except UserError:
+            pass
+    assert unnoticed == []
+
+
+def test_what_a_kill_left_half_written_is_swept(digits, results):
+    folder = results / "runs" / run_id("gan", GAN)
+    (folder / "samples").mkdir(parents=True)
+    for name in ("checkpoint-00000001.pt.tmp17", "metrics.json.tmp17", "samples/step.png.tmp17"):
+        (folder / name).write_bytes(b"half")
+    train_gan(GAN, digits.train)
+    assert not list(folder.rglob("*.tmp*"))
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# divergence
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 2e4])
+def test_a_loss_that_diverges_stops_at_once_and_keeps_the_last_good_checkpoint(tmp_path, often, loss):
+    toy = Toy(tmp_path / "toy")
+    with pytest.raises(UserError, match=r"at step 7, .*diverged; the checkpoint of step 6 is kept; try less"):
+        toy.run(loss_at={6: loss})
+    assert [load_checkpoint(p)["done"] for p in checkpoints(toy.folder)] == [6, 5]
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, often):
+    toy = Toy(tmp_path / "toy")
+    with torch.no_grad():
+        toy.model.weight[0, 0] = float("nan")  # while the loss that is logged is still a number
+    with pytest.raises(UserError, match="weights that are not finite at step 1"):
+        toy.run(loss_at={0: 1.0})
+    assert checkpoints(toy.folder) == []
+
+
+# what a run is
+
+
+@pytest.mark.parametrize("change", [{"precision": "fp32"}, {"seed": 1}, {"lr": 2e-4}, {"d_norm": "spectral"}])
+def test_a_changed_config_or_precision_is_another_run(change):
+    assert run_id("gan", replace(GAN, **change)) != run_id("gan", GAN)
+    if "d_norm" not in change:
+        assert run_id("classifier", replace(ClassifierConfig(), **change)) != run_id("classifier", ClassifierConfig())
+
+
+def test_a_finished_run_keeps_no_checkpoint_and_is_not_computed_again(digits, often):
+    first = train_gan(GAN, digits.train)
+    stamp = (first.folder / "metrics.json").stat().st_mtime_ns
+    assert not list(first.folder.glob("checkpoint-*"))
+    assert train_gan(GAN, digits.train).reused
+    assert (first.folder / "metrics.json").stat().st_mtime_ns == stamp
+
+
+def test_a_resumed_runs_surroundings_tell_of_both_its_parts(digits, often, monkeypatch):
+    log = Steps.log
+
+    def stop(self, **values):
+        log(self, **values)
+        if self.done == 7:
+            raise InterruptedError
+
+    monkeypatch.setattr(Steps, "log", stop)
+    with pytest.raises(InterruptedError):
+        train_gan(GAN, digits.train)
+    monkeypatch.setattr(Steps, "log", log)
+    folder = next(iter((Path(os.environ["RAG_RESULTS"]) / "runs").glob("gan-*")))
+    env = json.loads((folder / "env.json").read_text())
+    (folder / "env.json").write_text(json.dumps(env | {"threads": 64}))
+    after = train_gan(GAN, digits.train).environment()
+    assert after["resumed"] == 1
+    assert after["threads"] == f"64, then {env['threads']}"
+    assert after["commit"] == env["commit"]
