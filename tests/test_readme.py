@@ -66,3 +66,8 @@ def test_published_rows_have_their_provenance(published):
     recorded = ["commit", "torch", "torchvision", "device", "threads", "precision", "seconds"]
     assert provenance[recorded].notna().all(axis=None)
     assert not provenance["commit"].str.contains("changes|unknown").any()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+)`", TEXT))))
+def test_the_tests_that_it_names_exist(name):
+    assert f"def {name}(" in (ROOT / "tests" / "test_reliability.py").read_text(encoding="utf-8")
