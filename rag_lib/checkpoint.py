@@ -70,12 +70,12 @@ class Steps:
             self.done += 1
             self._bar.update(1)
             if self._signal is not None:
-                self._save()
+                self.save()
                 self._restore_handlers()
                 number, self._signal = self._signal, None
                 signal.raise_signal(number)
             elif time.monotonic() >= self._due:
-                self._save()
+                self.save()
         self._write_history()
 
     def log(self, **values: Tensor | float) -> None:
@@ -96,7 +96,7 @@ class Steps:
         kept = "there is no checkpoint yet" if self.saved is None else f"the checkpoint of step {self.saved} is kept"
         return UserError(f"{self.title}: {what} at step {step}, the training has diverged; {kept}; {self.advice}")
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """A checkpoint of the state after `done` steps; where there is no room for it, one line: the old one stays."""
         start = time.monotonic()
         states = {name: part.state_dict() for name, part in self.parts.items()}

@@ -14,7 +14,7 @@ def bench(monkeypatch):
 
     monkeypatch.setattr(bench, "TURNS", 1)
     yield bench
-    for name in ("bench", "plain"):
+    for name in ("bench", "costs", "plain"):
         sys.modules.pop(name, None)
 
 

@@ -59,6 +59,13 @@ def test_the_readmes_accuracies_are_computed_from_the_published_table(dataset, p
         assert ours == [row.generated, row.original, row.mixed]
 
 
+def test_the_first_paragraph_says_what_the_table_says():
+    (row,) = [line for line in TEXT.splitlines() if line.startswith("| mnist | cnn |")]
+    generated, original, mixed = (cell.strip() for cell in row.split("|")[3:6])
+    (paragraph,) = re.findall(r"\*\*In the runs published here.*?\n\n", TEXT, flags=re.S)
+    assert re.findall(r"(\d+\.\d+)%", paragraph) == [original, mixed, generated]
+
+
 def test_published_rows_have_their_provenance(published):
     rows, provenance = published("classify"), published("classify_provenance")
     assert len(rows) > 0

@@ -19,47 +19,19 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
-import torch
-import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from rag_lib import checkpoint, train_classifier, train_gan
-from rag_lib.augment import preprocess
-from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
-from rag_lib.images import Images
-from rag_lib.losses import non_saturating_loss
-from rag_lib.models.gan import Discriminator, Generator
+from rag_lib.config import ClassifierConfig, GanConfig
 from rag_lib.paths import results_dir
 from rag_lib.runs import environment
-from rag_lib.training import adam, batch_indices, keep_freed_memory, pick_device, pick_precision, rng
+from rag_lib.training import pick_device, pick_precision
 
 sys.path.insert(0, str(Path(__file__).parent))
 import plain  # beside this file
+from costs import checkpoint_seconds, data_seconds, operations, peak, profile, random_images, workloads
 
-MNIST = DataConfig(dataset="mnist")
-CIFAR = DataConfig(dataset="cifar10", channels=3, stored_size=32)
 TURN_SECONDS = 0.8
 TURNS = 12
-
-
-def workloads() -> dict[str, GanConfig | ClassifierConfig]:
-    """What is measured, by the name that the table gives it."""
-    found: dict[str, GanConfig | ClassifierConfig] = {}
-    for shapes, data in (("MNIST", MNIST), ("CIFAR-10", CIFAR)):
-        found[f"GAN, {shapes}"] = GanConfig(data=data, ema=0.995)
-        found[f"GAN, D with spectral norm, {shapes}"] = GanConfig(data=data, ema=0.995, d_norm="spectral")
-        found[f"cnn, {shapes}"] = ClassifierConfig(data=data)
-    for name in ("resnet18", "resnet34", "resnet50", "resnet101"):
-        found[f"{name}, imagenet stem, MNIST"] = ClassifierConfig(data=MNIST, model=name)
-    for name in ("resnet18", "resnet34"):
-        found[f"{name}, cifar stem, CIFAR-10"] = ClassifierConfig(data=CIFAR, model=name, stem="cifar")
-    return found
-
-
-def random_images(config: DataConfig) -> Images:
-    n = 60_000 if config.channels == 1 else 50_000
-    shape = (n, config.channels, config.stored_size, config.stored_size)
-    return Images(torch.randint(0, 256, shape, dtype=torch.uint8), torch.arange(n) % 10, tuple("0123456789"))
 
 
 class Turns:
@@ -124,50 +96,6 @@ def race(name: str, *loops: str) -> tuple[dict[str, float], dict[str, float]]:
     return {loop: statistics.median(values) for loop, values in seconds.items()}, memory
 
 
-def median_seconds(function, repeats: int) -> float:
-    function(), function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def peak(precision: str) -> float:
-    """Floating-point operations a second of a 1024 x 1024 matrix product in this precision."""
-    a = torch.randn(1024, 1024, device=pick_device(), dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    return 2 * 1024**3 / median_seconds(lambda: a @ a, 50)
-
-
-def operations(config: GanConfig | ClassifierConfig) -> float:
-    """Floating-point operations of one step: its convolutions and matrix products."""
-    x = torch.zeros(config.batch_size, config.data.channels, config.data.size, config.data.size)
-    y = torch.arange(config.batch_size) % 10
-    with FlopCounterMode(display=False) as counter:
-        if isinstance(config, GanConfig):
-            G, D = Generator(config, 10), Discriminator(config, 10)
-            z = torch.randn(config.batch_size, config.z_dim)
-            train_gan.gan_step(G, D, adam(G, config), adam(D, config), x, y, z, non_saturating_loss)
-        else:
-            F.cross_entropy(train_classifier.build(config, 10)(x), y).backward()
-    return counter.get_total_flops()
-
-
-def data_seconds(config: GanConfig | ClassifierConfig) -> float:
-    """What a step spends on drawing and preprocessing its batch."""
-    keep_freed_memory()
-    images = random_images(config.data)
-    steps = iter(range(1_000_000))
-
-    def draw() -> None:
-        step = next(steps)
-        batch = images[batch_indices(len(images), config.batch_size, 0, step)]
-        preprocess(batch.x, config.data, rng(0, step)).contiguous(memory_format=torch.channels_last)
-
-    return median_seconds(draw, 200)
-
-
 def measure(name: str, config: GanConfig | ClassifierConfig) -> dict[str, object]:
     loops = ["ours", "gan"] if isinstance(config, GanConfig) else ["ours", "classifier", "ignite_classifier"]
     precision = pick_precision(config.precision, pick_device())
@@ -187,6 +115,7 @@ def measure(name: str, config: GanConfig | ClassifierConfig) -> dict[str, object
         "gflops": round(achieved / 1e9),
         "peak_gflops": round(top / 1e9),
         "share_of_peak": round(achieved / top, 3),
+        "checkpoint_ms": round(checkpoint_seconds(config) * 1e3),
         "share_of_data": round(data_seconds(config) / seconds["ours"], 3),
         "ours_peak_mb": round(memory["ours"]),
         "plain_peak_mb": round(memory[loops[1]]),
@@ -208,6 +137,9 @@ def main() -> None:
             print(pd.DataFrame(rows).tail(1).to_string(index=False, header=len(rows) == 1), flush=True)
     if not options.only:
         tables = results_dir() / "tables"
+        profiles = [profile(name) for name in ("GAN, MNIST", "cnn, MNIST", "resnet34, cifar stem, CIFAR-10")]
+        print(pd.DataFrame(profiles).to_string(index=False))
+        pd.DataFrame(profiles).to_csv(tables / "bench_profile.csv", index=False)
         pd.DataFrame(rows).to_csv(tables / "bench.csv", index=False)
         pd.DataFrame([environment("auto") | {"processor": processor()}]).to_csv(
             tables / "bench_provenance.csv", index=False

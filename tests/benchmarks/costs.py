@@ -1,0 +1,161 @@
+"""What a step of each workload is made of: operations, data, checkpoints, and where its time goes."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from rag_lib import checkpoint, train_classifier, train_gan
+from rag_lib.augment import preprocess
+from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
+from rag_lib.images import Images
+from rag_lib.losses import non_saturating_loss
+from rag_lib.models.gan import Discriminator, Generator
+from rag_lib.training import adam, autocast, batch_indices, keep_freed_memory, pick_device, pick_precision, rng
+
+MNIST = DataConfig(dataset="mnist")
+CIFAR = DataConfig(dataset="cifar10", channels=3, stored_size=32)
+
+
+def workloads() -> dict[str, GanConfig | ClassifierConfig]:
+    """What is measured, by the name that the table gives it."""
+    found: dict[str, GanConfig | ClassifierConfig] = {}
+    for shapes, data in (("MNIST", MNIST), ("CIFAR-10", CIFAR)):
+        found[f"GAN, {shapes}"] = GanConfig(data=data, ema=0.995)
+        found[f"GAN, D with spectral norm, {shapes}"] = GanConfig(data=data, ema=0.995, d_norm="spectral")
+        found[f"cnn, {shapes}"] = ClassifierConfig(data=data)
+    for name in ("resnet18", "resnet34", "resnet50", "resnet101"):
+        found[f"{name}, imagenet stem, MNIST"] = ClassifierConfig(data=MNIST, model=name)
+    for name in ("resnet18", "resnet34"):
+        found[f"{name}, cifar stem, CIFAR-10"] = ClassifierConfig(data=CIFAR, model=name, stem="cifar")
+    return found
+
+
+def random_images(config: DataConfig) -> Images:
+    n = 60_000 if config.channels == 1 else 50_000
+    shape = (n, config.channels, config.stored_size, config.stored_size)
+    return Images(torch.randint(0, 256, shape, dtype=torch.uint8), torch.arange(n) % 10, tuple("0123456789"))
+
+
+def median_seconds(function, repeats: int) -> float:
+    function(), function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def peak(precision: str) -> float:
+    """Floating-point operations a second of a 1024 x 1024 matrix product in this precision."""
+    a = torch.randn(1024, 1024, device=pick_device(), dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    return 2 * 1024**3 / median_seconds(lambda: a @ a, 50)
+
+
+def bare_step(config: GanConfig | ClassifierConfig) -> Callable[[], object]:
+    """The step alone, always on the same batch: what is computed, without what feeds and records it."""
+    device = pick_device()
+    precision = pick_precision(config.precision, device)
+    x = torch.rand(config.batch_size, config.data.channels, config.data.size, config.data.size, device=device) * 2 - 1
+    x, y = x.contiguous(memory_format=torch.channels_last), torch.arange(config.batch_size, device=device) % 10
+    if isinstance(config, GanConfig):
+        G, D = (net(config, 10).to(device, memory_format=torch.channels_last) for net in (Generator, Discriminator))
+        adam_g, adam_d = adam(G, config), adam(D, config)
+        z = torch.randn(config.batch_size, config.z_dim, device=device)
+
+        def step() -> None:
+            with autocast(precision, device):
+                train_gan.gan_step(G, D, adam_g, adam_d, x, y, z, non_saturating_loss)
+    else:
+        model = train_classifier.build(config, 10).to(device, memory_format=torch.channels_last).train()
+        optimizer = adam(model, config)
+
+        def step() -> None:
+            with autocast(precision, device):
+                logits = model(x)
+            optimizer.zero_grad()
+            F.cross_entropy(logits.float(), y).backward()
+            optimizer.step()
+
+    return step
+
+
+def operations(config: GanConfig | ClassifierConfig) -> float:
+    """Floating-point operations of one step: its convolutions and matrix products, each counted once."""
+    config = replace(config, precision="fp32")  # where all of them are operations that the counter knows
+    step = bare_step(config)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def data_seconds(config: GanConfig | ClassifierConfig) -> float:
+    """What a step spends on drawing and preprocessing its batch."""
+    keep_freed_memory()
+    images = random_images(config.data)
+    steps = iter(range(1_000_000))
+
+    def draw() -> None:
+        step = next(steps)
+        batch = images[batch_indices(len(images), config.batch_size, 0, step)]
+        preprocess(batch.x, config.data, rng(0, step)).contiguous(memory_format=torch.channels_last)
+
+    return median_seconds(draw, 200)
+
+
+def checkpoint_seconds(config: GanConfig | ClassifierConfig) -> float:
+    """What writing one checkpoint takes; the training makes do with as many as cost 1% of its time."""
+    models = [net(config, 10) for net in (Generator, Discriminator, Generator)] if isinstance(config, GanConfig) else []
+    models = models or [train_classifier.build(config, 10)]
+    optimizers = [adam(model, config) for model in models[:2]]
+    for optimizer in optimizers:  # a step of them, since before it they have no state
+        for p in optimizer.param_groups[0]["params"]:
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+    parts = {str(i): part for i, part in enumerate([*models, *optimizers])}
+    with tempfile.TemporaryDirectory() as folder:
+        steps = checkpoint.Steps(Path(folder), 1, parts, "", "")
+        return median_seconds(steps.save, 3)
+
+
+KINDS = {  # what the parts of torch's profile do; any other is of the kind "rest"
+    "convolutions": ("convolution",),
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
+    "batch norm": ("batch_norm",),
+    "activations, pooling, sums": (
+        "relu",
+        "threshold",
+        "clamp",
+        "pool",
+        "aten::add",
+        "aten::mul",
+        "aten::sum",
+        "sigmoid",
+    ),
+    "casts and copies": ("copy_", "fill_", "zero_", "aten::cat"),
+    "optimiser and average": ("adam", "Optimizer", "_foreach"),
+}
+
+
+def profile(name: str) -> dict[str, object]:
+    """Where a step's time goes: the share of each kind of operation in the profile of ten steps."""
+    step = bare_step(workloads()[name])
+    for _ in range(3):
+        step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+        for _ in range(10):
+            step()
+    shares = dict.fromkeys([*KINDS, "rest"], 0.0)
+    events = recorded.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    for event in events:
+        kind = next((kind for kind, names in KINDS.items() if any(n in event.key for n in names)), "rest")
+        shares[kind] += event.self_cpu_time_total / total
+    return {"what": name} | {kind: round(share, 3) for kind, share in shares.items()}
