@@ -54,5 +54,5 @@ notebooks: $(READY)  ## refresh the committed notebooks' outputs
 runs: $(READY)  ## list the finished and unfinished runs
 	@$(PY) -m rag_lib runs
 
-clean-runs: $(READY)  ## remove unfinished and stale runs
+clean-runs: $(READY)  ## remove stale runs, and unfinished ones without a checkpoint
 	@$(PY) -m rag_lib runs --clean

@@ -66,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         sub.set_defaults(command=command)
     sub = commands.add_parser("runs", help="list the runs under results/runs", description="list or clean the runs")
-    sub.add_argument("--clean", action="store_true", help="remove those that are unfinished or stale")
+    sub.add_argument(
+        "--clean", action="store_true", help="remove those that are stale, or unfinished without a checkpoint"
+    )
     sub.set_defaults(command=runs)
     return result
 

@@ -40,14 +40,15 @@ def random_crop_and_rotation(x: Tensor, size: int, degrees: float, generator: to
     # drawn on the CPU, so that every device sees the same numbers
     offset = torch.randint(0, stored - size + 1, (n, 2), generator=generator)
     angle = (torch.rand(n, generator=generator) * 2 - 1) * math.radians(degrees)
+    offset, angle = offset.to(x.device), angle.to(x.device)
     # where each pixel of the result comes from, in units where the stored image spans [-1, 1]: the crop's
     # own coordinates, turned (the sum of a part by column and a part by row), and moved to the crop's centre
     centre = (2 * offset + size - stored) / stored
-    along = (torch.arange(size) + 0.5) * 2 / stored - size / stored
+    along = (torch.arange(size, device=x.device) + 0.5) * 2 / stored - size / stored
     cos, sin = along * angle.cos()[:, None], along * angle.sin()[:, None]
     from_x = (cos + centre[:, :1])[:, None, :] - sin[:, :, None]
     from_y = sin[:, None, :] + (cos + centre[:, 1:])[:, :, None]
-    grid = torch.stack([from_x, from_y], -1).to(x.device)
+    grid = torch.stack([from_x, from_y], -1)
     return F.grid_sample(x, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
 
 

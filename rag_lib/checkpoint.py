@@ -36,8 +36,8 @@ class Steps:
     random number but from generators seeded by its own number; so none has a state to keep. If `folder` has
     checkpoints, the newest good one is loaded into `parts` and the iteration begins behind it. Checkpoints
     are written every now and then, and on SIGINT (Ctrl-C, Jupyter's interrupt) and SIGTERM, which take effect
-    between two steps; a second one takes effect at once. `folder` also gets history.csv. `advice`: what to
-    try when the training diverges, which raises `UserError` at the step where it does.
+    between two steps; a second one takes effect at once. At the end `folder` gets history.csv. `advice`: what
+    to try when the training diverges, which raises `UserError` at the step where it does.
     """
 
     def __init__(self, folder: Path, total: int, parts: Mapping[str, Any], title: str, advice: str):
@@ -54,15 +54,14 @@ class Steps:
         self._due = time.monotonic() + SECONDS_BETWEEN
         self._progress = progress(self.total, self.title, self.done)
         self._bar = self._progress.__enter__()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not None:
-                    self._handlers[number] = signal.signal(number, self._on_signal)
+        self._take_handlers()
         return self
 
     def __exit__(self, *error) -> None:
         self._restore_handlers()
         self._progress.__exit__(*error)
+        if self._signal is not None and error[0] is None:
+            signal.raise_signal(self._signal)
 
     def __iter__(self) -> Iterator[int]:
         while self.done < self.total:
@@ -74,16 +73,21 @@ class Steps:
                 self._restore_handlers()
                 number, self._signal = self._signal, None
                 signal.raise_signal(number)
+                self._take_handlers()  # where whoever handled it wants the training to go on
             elif time.monotonic() >= self._due:
                 self.save()
-        self._write_history()
+        self._state()  # raises where the last step left weights that are not finite
+        table = pd.DataFrame(self.history)
+        write_whole(self.folder / "history.csv", table.to_csv(index=False, lineterminator="\n").encode())
 
     def log(self, **values: Tensor | float) -> None:
         """One step's numbers: the losses among them (by name) are looked at, and every so often all enter the history.
 
-        Raises `UserError` if a loss is not finite or has exploded.
+        Tensors are scalars. Raises `UserError` if a loss is not finite or has exploded.
         """
-        row = {"step": self.done + 1} | {name: float(value) for name, value in values.items()}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        fetched = torch.stack([value.float() for value in tensors.values()]).tolist()  # one wait for the device
+        row = {"step": self.done + 1} | values | dict(zip(tensors, fetched, strict=True))
         for name, value in row.items():
             if name.startswith("loss") and not abs(value) < EXPLODED:
                 raise self._diverged(f"{name} = {value:g}", row["step"])
@@ -99,24 +103,25 @@ class Steps:
     def save(self) -> None:
         """A checkpoint of the state after `done` steps; where there is no room for it, one line: the old one stays."""
         start = time.monotonic()
-        states = {name: part.state_dict() for name, part in self.parts.items()}
-        if not _finite(states):
-            raise self._diverged("weights that are not finite", self.done)
-        state = {"run": self.folder.name, "done": self.done, "history": self.history, "parts": states}
+        state = self._state()
         try:
             save_checkpoint(self.folder / f"checkpoint-{self.done:08d}.pt", state)
-            self._write_history()
+        except OSError as e:
+            older = "none yet" if self.saved is None else f"that of step {self.saved} stays"
+            message = f"{self.title}: no checkpoint at step {self.done} ({e.strerror or e}); {older}"
+            print(f"{message}, the training goes on", file=sys.stderr, flush=True)
+        else:
             self.saved = self.done
             for path in checkpoints(self.folder)[KEPT:]:
                 path.unlink()
-        except OSError as e:
-            older = "none yet" if self.saved is None else f"that of step {self.saved} stays"
-            message = (
-                f"{self.title}: no checkpoint at step {self.done} ({e.strerror or e}); {older}, the training goes on"
-            )
-            print(message, file=sys.stderr, flush=True)
         now = time.monotonic()
         self._due = now + max(SECONDS_BETWEEN, (now - start) / MAX_SHARE)
+
+    def _state(self) -> dict[str, Any]:
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        if not _finite(states):
+            raise self._diverged("weights that are not finite", self.done)
+        return {"run": self.folder.name, "done": self.done, "history": self.history, "parts": states}
 
     def _resume(self) -> None:
         for path in checkpoints(self.folder):
@@ -125,25 +130,30 @@ class Steps:
                 if (state["run"], state["parts"].keys()) != (self.folder.name, self.parts.keys()):
                     raise UserError(f"{path} is a checkpoint of another run ({state['run']})")
             except UserError as e:
-                refused = path.rename(path.with_suffix(".refused"))  # so that it never counts as one of those kept
+                refused = path.replace(path.with_suffix(".refused"))  # so that it never counts as one of those kept
                 print(f"{e}; set aside as {refused.name}", file=sys.stderr, flush=True)
                 continue
-            for name, part in self.parts.items():
-                part.load_state_dict(state["parts"][name])
+            try:
+                for name, part in self.parts.items():
+                    part.load_state_dict(state["parts"][name])
+            except (KeyError, RuntimeError, ValueError) as e:
+                raise UserError(f"{path} is from another version of rag_lib; delete its folder to start anew") from e
             self.done = self.saved = state["done"]
             self.history = state["history"]
             print(f"{self.title}: going on from step {self.done} of {self.total}", file=sys.stderr, flush=True)
             return
-
-    def _write_history(self) -> None:
-        table = pd.DataFrame(self.history).astype({"step": int}) if self.history else pd.DataFrame(columns=["step"])
-        write_whole(self.folder / "history.csv", table.to_csv(index=False, lineterminator="\n").encode())
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal is not None:
             self._restore_handlers()
             signal.raise_signal(number)
         self._signal = number
+
+    def _take_handlers(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # only there can they be set
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not None:
+                    self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():

@@ -1,31 +1,23 @@
 """One folder a run, named by its config's hash: a finished run is never computed again."""
 
-import errno
 import hashlib
 import json
-import platform
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-import torchvision
 
-from rag_lib import __version__
 from rag_lib.checkpoint import checkpoints
 from rag_lib.config import NUMERICS, ClassifierConfig, DataConfig, GanConfig
 from rag_lib.errors import UserError
-from rag_lib.paths import ROOT, results_dir
-from rag_lib.storage import is_locked, locked, sweep, write_json, write_whole
-from rag_lib.training import pick_device, pick_precision
+from rag_lib.paths import results_dir
+from rag_lib.provenance import earlier_attempts, environment, merged
+from rag_lib.storage import is_locked, locked, room_for, sweep, write_json, write_whole
 
 # by a run's kind, and by the name of the field that holds one
 CONFIGS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "judge": ClassifierConfig}
@@ -50,7 +42,8 @@ class Run:
         return counts.set_index(counts.columns[0]).rename_axis(None)
 
     def environment(self) -> dict[str, Any]:
-        return json.loads((self.folder / "env.json").read_text())
+        """Commit, versions, device and the like, of all attempts at this run (`provenance.merged`)."""
+        return merged(json.loads((self.folder / "env.json").read_text())["attempts"])
 
 
 def identity(config: Any) -> dict[str, Any]:
@@ -118,78 +111,43 @@ def lock_of(name: str) -> Path:
 
 def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]]) -> Run:
     folder = run_folder(id)
-    try:
+    with room_for(f"{id} in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         write_json(folder / "config.json", identity(config))
-        # the settings of the moment the run started, not of its end
-        env = since_the_start(folder, environment(getattr(config, "precision", "fp32")))
-        write_json(folder / "env.json", env)
+        attempts = earlier_attempts(folder)
+        # the surroundings of the moment it started, not of its end
+        attempts.append(environment(getattr(config, "precision", "fp32")) | {"seconds": 0.0})
+        write_json(folder / "env.json", {"attempts": attempts})
         start = time.monotonic()
         metrics = compute(folder)
-        write_json(folder / "env.json", env | {"seconds": round(env["seconds"] + time.monotonic() - start, 1)})
+        attempts[-1]["seconds"] = time.monotonic() - start
+        write_json(folder / "env.json", {"attempts": attempts})
         write_json(folder / "metrics.json", metrics)
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(f"{id}: {e.strerror} in {folder}; make room and start again, it goes on where it was") from e
-    for path in folder.glob("checkpoint-*"):
-        path.unlink()
+    discard_checkpoints(folder)
     return Run(id, folder, metrics, reused=False)
 
 
-def since_the_start(folder: Path, env: dict[str, Any]) -> dict[str, Any]:
-    """`env` with the seconds that earlier attempts at this run took up to the checkpoint it goes on from.
-
-    Where the surroundings changed in between, another commit or device, both are named.
-    """
-    kept = checkpoints(folder)
-    if not kept or not (folder / "env.json").exists():
-        return env | {"resumed": 0, "seconds": 0.0}
-    before = json.loads((folder / "env.json").read_text())
-    spent = kept[0].stat().st_mtime - datetime.fromisoformat(before["started"]).timestamp()
-    changed = {k: f"{before[k]}, then {v}" for k, v in env.items() if k != "started" and before.get(k) != v}
-    return env | changed | {"resumed": before["resumed"] + 1, "seconds": before["seconds"] + max(0.0, spent)}
-
-
-def environment(precision: str) -> dict[str, Any]:
-    """What a run's numbers may depend on beside its config: commit, versions, device, threads, precision."""
-    device = pick_device()
-    git = ["git", "-C", str(ROOT)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "rag_lib"], capture_output=True, text=True, check=True
-        )
-        commit += "+changes" if changed.stdout.strip() else ""
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"  # no git, or not a clone
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "commit": commit,
-        "rag_lib": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "platform": f"{sys.platform} {name}",
-        "device": device.type,
-        "threads": torch.get_num_threads(),
-        "precision": pick_precision(precision, device),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def discard_checkpoints(folder: Path) -> None:
+    for path in folder.glob("checkpoint-*"):
+        path.unlink()
 
 
 def _state(folder: Path, current: bool) -> str:
     if is_locked(lock_of(folder.name)):
         return "running"
-    return "stale" if not current else "finished" if finished(folder.name) else "unfinished"
+    if not current:
+        return "stale"
+    if finished(folder.name):
+        return "finished"
+    return "resumable" if checkpoints(folder) else "unfinished"
 
 
 def list_runs() -> pd.DataFrame:
     """Every folder under `results/runs`: its state, size in MB and config in short.
 
-    The state is running (in another process), finished, unfinished, or stale, which means that
-    this version of the code would give the config another name, so it will not be reused.
+    The state is running (in another process), finished, resumable (from its checkpoint), unfinished, or stale, which
+    means that this version of the code would give the config another name, so it will not be reused.
     """
     rows = []
     named_as_runs = re.compile(r"(gan|classifier|quality)-[0-9a-f]{12}")  # anything else there is the user's own
@@ -214,14 +172,21 @@ def list_runs() -> pd.DataFrame:
 
 
 def clean_runs() -> list[str]:
-    """Removes the runs that are stale or unfinished, and returns their names. Finished and running ones stay."""
-    runs = list_runs()
-    names = list(runs.loc[runs["state"].isin(["stale", "unfinished"]), "run"])
-    for name in names:
-        with locked(lock_of(name), f"another process computes {name}; waiting for it"):
-            if runs.set_index("run").loc[name, "state"] == "stale" or not finished(name):
-                shutil.rmtree(run_folder(name))
-    return names
+    """Removes the runs that are stale or unfinished, and returns their names; all others stay.
+
+    What a kill at the last moment has left beside a finished run goes, too.
+    """
+    removed = []
+    for name, state in list_runs().set_index("run")["state"].items():
+        if state in ("stale", "unfinished", "finished"):
+            with locked(lock_of(name), f"another process computes {name}; waiting for it"):
+                if state == "finished":
+                    sweep(run_folder(name))
+                    discard_checkpoints(run_folder(name))
+                elif state == "stale" or not finished(name):
+                    shutil.rmtree(run_folder(name))
+                    removed.append(name)
+    return removed
 
 
 def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
@@ -233,7 +198,8 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
     provenance = pd.DataFrame([{"run_id": run.id, **run.environment()} for run in runs])
     folder = results_dir() / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(lock_of(f"table-{table}"), f"another process writes the table {table}; waiting for it"):
+    waiting = f"another process writes the table {table}; waiting for it"
+    with room_for(f"the table {table} in {folder}"), locked(lock_of(f"table-{table}"), waiting):
         for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
             # as text, so that rows that are not replaced stay the same to the letter
             old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]

@@ -1,5 +1,6 @@
 """Files that are whole or absent and tell when a bit has changed, and locks between processes."""
 
+import errno
 import hashlib
 import io
 import json
@@ -21,22 +22,33 @@ from rag_lib.errors import UserError
 _TEMPORARY = ".tmp"  # in the name of every file that is not whole yet
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes `path` so that, whenever the process or the machine stops, the old file or the new one is there.
+def write_whole(path: Path, *content: bytes | memoryview) -> None:
+    """Writes the parts of `content` to `path`: whole, or the old file stays, whenever the machine stops.
 
-    Beside the file, flushed to disk, then put in its place. Raises `OSError` where that cannot be done, a
+    Beside the file, flushed to disk, then put in its place. Raises `OSError` where that cannot be done, on a
     full disk for one; the old file is then still there.
     """
     temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
     try:
         with open(temporary, "wb") as f:
-            f.write(content)
+            f.writelines(content)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def room_for(what: str):
+    """Raises `UserError` where something inside finds no room on the disk."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f"{what}: {e.strerror}; make room and start again, what is there is used") from e
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -69,7 +81,10 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, KeyError, TypeError, ValueError) as e:
         raise UserError(f"{path} is no file of weights that rag_lib wrote, or a damaged one ({e})") from e
     if digest != _digest(weights, card):
-        raise UserError(f"{path} is damaged: its SHA-256 is not the one it was written with; take another copy of it")
+        raise UserError(
+            f"{path} is damaged: its SHA-256 is not the one it was written with; delete its folder to "
+            "compute the run again"
+        )
     return weights, card
 
 
@@ -88,8 +103,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """`state` (tensors, numbers, text, and lists and dictionaries of them) behind a line with its SHA-256."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    content = buffer.getvalue()
-    write_whole(path, _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    content = buffer.getbuffer()
+    write_whole(path, _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n", content)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

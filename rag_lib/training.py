@@ -49,8 +49,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
 def keep_freed_memory() -> None:
     """Has glibc keep freed memory for the next step instead of handing it back to the system.
 
-    Every step frees and allocates the same tensors; fetching their pages anew costs 5 to 15% of a step on
-    a CPU. Other C libraries are left as they are.
+    Every step frees and allocates the same tensors; fetching their pages anew takes time, and the
+    process keeps the memory of its largest step. Other C libraries are left as they are.
     """
     if platform.libc_ver()[0] == "glibc":
         mallopt, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, -1, -4  # the numbers of malloc.h

@@ -126,7 +126,7 @@ def killed_while_writing() -> dict:
         "left": left,
         "statuses": statuses,
         "same": artefacts("calm") == artefacts("stormy"),
-        "resumed": [json.loads(p.read_text())["resumed"] for p in runs.rglob("env.json")],
+        "resumed": [json.loads(p.read_text())["attempts"] for p in runs.rglob("env.json")],
     }
 
 

@@ -30,10 +30,10 @@ class Generator(nn.Module):
         super().__init__()
         w, data = config.width, config.data
         self.z_dim, self.n_classes = config.z_dim, n_classes
-        self.block1 = self._block(DConvOfPoint(config.z_dim + n_classes, 4 * w, 4, bias=False), config.attention)
+        self.block1 = self._block(DConvOfPoint(config.z_dim + n_classes, 4 * w, 4), config.attention)
         kernel = 3 if data.size == 28 else 4
-        self.block2 = self._block(ConvTranspose2d(4 * w, 2 * w, kernel, 2, 1, bias=False), config.attention)
-        self.block3 = self._block(ConvTranspose2d(2 * w, w, 4, 2, 1, bias=False), config.attention)
+        self.block2 = self._block(ConvTranspose2d(4 * w, 2 * w, kernel, 2, 1), config.attention)
+        self.block3 = self._block(ConvTranspose2d(2 * w, w, 4, 2, 1), config.attention)
         self.dconv4 = nn.ConvTranspose2d(w, data.channels, 4, 2, 1)
         self.apply(dcgan_init)
 

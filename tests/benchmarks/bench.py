@@ -1,7 +1,7 @@
 """`make bench`: the training loops' speed against plain ones, and against what the processor can do.
 
-Ours and the rival run in two processes that take turns, a few steps each, so that both see the same moods
-of the machine; nothing else should be running. Speeds are medians over the turns. Images are random
+Ours and its rivals run in a process each and take turns, a few steps at a time, so that all see the same
+moods of the machine; nothing else should be running. Speeds are medians over the turns. Images are random
 pixels: the time of a step does not depend on what they show.
 """
 
@@ -9,12 +9,12 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,58 +23,64 @@ import pandas as pd
 from rag_lib import checkpoint, train_classifier, train_gan
 from rag_lib.config import ClassifierConfig, GanConfig
 from rag_lib.paths import results_dir
-from rag_lib.runs import environment
+from rag_lib.provenance import environment
 from rag_lib.training import pick_device, pick_precision
 
 sys.path.insert(0, str(Path(__file__).parent))
 import plain  # beside this file
-from costs import checkpoint_seconds, data_seconds, operations, peak, profile, random_images, workloads
+from costs import checkpoint_seconds, data_seconds, operations, peak, profile, random_images, synchronize, workloads
 
 TURN_SECONDS = 0.8
-TURNS = 12
+TURNS = 10
+PAUSE = 0.1  # seconds
 
 
 class Turns:
     """Stands in for the progress counter: times the steps of each turn, and waits for the next between two."""
 
     def __init__(self):
-        self.steps, self.start = 0, 0.0
-        self.wait()
+        self.steps, self.start = 0, None
 
-    def wait(self) -> None:
-        if not sys.stdin.readline():
-            print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
-            sys.exit()
-        self.steps, self.start = 0, time.perf_counter()
-
-    def update(self, n: int) -> None:
+    def update(self, n: int, settle: Callable[[], None] = lambda: None) -> None:
+        if self.start is None:  # the first step of all is warm-up
+            return self.wait(settle)
+        synchronize()
         self.steps += n
         seconds = time.perf_counter() - self.start
-        if seconds > TURN_SECONDS and self.steps > 1:
+        if seconds > TURN_SECONDS:
+            time.sleep(PAUSE)  # until no worker fetches ahead any more
             print(seconds / self.steps, flush=True)
-            self.wait()
+            self.wait(settle)
+
+    def wait(self, settle: Callable[[], None]) -> None:
+        if not sys.stdin.readline():
+            import resource  # not on every system
+
+            unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes or kibibytes
+            print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6}))
+            sys.exit()
+        settle()
+        self.steps, self.start = 0, time.perf_counter()
 
     def set_postfix_str(self, text: str, refresh: bool = False) -> None:
         pass
 
 
 def work(name: str, loop: str) -> None:
-    """What one of the two processes does: `loop` on workload `name`, in turns, until its input ends."""
+    """What each of the processes does: `loop` on workload `name`, in turns, until its input ends."""
     config = workloads()[name]
     images = random_images(config.data)
+    turns = Turns()
     if loop != "ours":
-        turns = None
-        for _ in getattr(plain, loop)(images, config):
-            turns = turns or Turns()  # the first step is warm-up
-            turns.update(1)
+        getattr(plain, loop)(images, config, lambda settle: turns.update(1, settle))
     module, given = (train_gan, images) if isinstance(config, GanConfig) else (train_classifier, {"train": images})
-    checkpoint.progress = lambda total, title, done: nullcontext(Turns())
+    checkpoint.progress = lambda total, title, done: nullcontext(turns)
     with tempfile.TemporaryDirectory() as folder:
         module._train(config, given, Path(folder))
 
 
-def race(name: str, *loops: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds a step (the median over the turns) and peak memory in MB of each loop on workload `name`."""
+def race(name: str, *loops: str) -> tuple[dict[str, float], float]:
+    """Seconds a step (the median over the turns) of each loop on workload `name`, and our peak memory in MB."""
     command = [sys.executable, __file__, "--work", name, "--loop"]
     processes = {
         loop: subprocess.Popen([*command, loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -93,58 +99,56 @@ def race(name: str, *loops: str) -> tuple[dict[str, float], dict[str, float]]:
         process.stdin.close()
         memory[loop] = json.loads(process.stdout.readline())["peak_mb"]
         process.wait()
-    return {loop: statistics.median(values) for loop, values in seconds.items()}, memory
+    return {loop: statistics.median(values) for loop, values in seconds.items()}, memory["ours"]
 
 
 def measure(name: str, config: GanConfig | ClassifierConfig) -> dict[str, object]:
-    loops = ["ours", "gan"] if isinstance(config, GanConfig) else ["ours", "classifier", "ignite_classifier"]
+    """One row of the table."""
+    rivals = ["plain", "plain_bf16"] if isinstance(config, GanConfig) else ["plain", "plain_bf16", "ignite"]
     precision = pick_precision(config.precision, pick_device())
     before = peak(precision)
-    seconds, memory = race(name, *loops)
+    seconds, memory = race(name, "ours", *rivals)
     top = (before + peak(precision)) / 2
-    speed = {loop: config.batch_size / s for loop, s in seconds.items()}
     achieved = operations(config) / seconds["ours"]
+    speeds = {f"{loop}_images_per_s": round(config.batch_size / s, 1) for loop, s in seconds.items()}
+    ratios = {f"ratio_to_{loop}": round(seconds[loop] / seconds["ours"], 2) for loop in rivals}
     return {
         "what": name,
-        "ours_images_per_s": round(speed["ours"], 1),
-        "plain_images_per_s": round(speed[loops[1]], 1),
-        "ratio": round(speed["ours"] / speed[loops[1]], 2),
-        "ignite_images_per_s": round(speed["ignite_classifier"], 1) if len(loops) > 2 else None,
-        "ignite_ratio": round(speed["ours"] / speed["ignite_classifier"], 2) if len(loops) > 2 else None,
-        "ours_ms_per_step": round(seconds["ours"] * 1e3, 2),
-        "gflops": round(achieved / 1e9),
-        "peak_gflops": round(top / 1e9),
+        **speeds,
+        **ratios,
+        "ms_per_step": round(seconds["ours"] * 1e3, 2),
+        "gflop_per_s": round(achieved / 1e9),
+        "matrix_product_gflop_per_s": round(top / 1e9),
         "share_of_peak": round(achieved / top, 3),
-        "checkpoint_ms": round(checkpoint_seconds(config) * 1e3),
         "share_of_data": round(data_seconds(config) / seconds["ours"], 3),
-        "ours_peak_mb": round(memory["ours"]),
-        "plain_peak_mb": round(memory[loops[1]]),
+        "checkpoint_ms": round(checkpoint_seconds(config) * 1e3),
+        "peak_memory_mb": round(memory),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="workloads whose name contains this")
+    parser.add_argument("--only", default="", help="workloads whose name contains this; no table is written")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--loop", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         return work(options.work, options.loop)
-    rows = []
+    tables = results_dir() / "tables"
+    tables.mkdir(parents=True, exist_ok=True)
+    rows, profiles = [], []
     for name, config in workloads().items():
-        if options.only in name:
-            rows.append(measure(name, config))
-            print(pd.DataFrame(rows).tail(1).to_string(index=False, header=len(rows) == 1), flush=True)
-    if not options.only:
-        tables = results_dir() / "tables"
-        profiles = [profile(name) for name in ("GAN, MNIST", "cnn, MNIST", "resnet34, cifar stem, CIFAR-10")]
-        print(pd.DataFrame(profiles).to_string(index=False))
-        pd.DataFrame(profiles).to_csv(tables / "bench_profile.csv", index=False)
-        pd.DataFrame(rows).to_csv(tables / "bench.csv", index=False)
-        pd.DataFrame([environment("auto") | {"processor": processor()}]).to_csv(
-            tables / "bench_provenance.csv", index=False
-        )
-        print(tables / "bench.csv")
+        if options.only not in name:
+            continue
+        rows.append(measure(name, config))
+        print("\n".join(f"{key:>28}  {value}" for key, value in rows[-1].items()), end="\n\n", flush=True)
+        profiles.append(profile(name))
+        if not options.only:  # after every row, so that an interrupted benchmark leaves what it has
+            pd.DataFrame(rows).to_csv(tables / "bench.csv", index=False)
+            pd.DataFrame(profiles).to_csv(tables / "bench_profile.csv", index=False)
+            machine = environment("auto") | {"processor": processor()}
+            pd.DataFrame([machine]).to_csv(tables / "bench_provenance.csv", index=False)
+    print(pd.DataFrame(profiles).to_string(index=False))
 
 
 def processor() -> str:

@@ -43,12 +43,19 @@ def random_images(config: DataConfig) -> Images:
     return Images(torch.randint(0, 256, shape, dtype=torch.uint8), torch.arange(n) % 10, tuple("0123456789"))
 
 
+def synchronize() -> None:
+    """Waits until the device has done what it was given."""
+    if pick_device().type == "cuda":
+        torch.cuda.synchronize()
+
+
 def median_seconds(function, repeats: int) -> float:
     function(), function()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
         function()
+        synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 

@@ -1,7 +1,8 @@
 """The rivals: the loops that one would write first, on the same models, batches and images.
 
-Images come from torchvision's datasets through PIL transforms and a DataLoader, everything is fp32. The GAN's
-step is that of PyTorch's DCGAN tutorial, the classifiers' that of torchvision's reference training.
+Images come from torchvision's datasets through PIL transforms and a DataLoader. The GAN's step is that of
+PyTorch's DCGAN tutorial, the classifiers' that of torchvision's reference training; both in fp32, as they are
+there, and in bf16 by autocast, which tells what precision brings from what the rest does.
 """
 
 import time
@@ -19,6 +20,9 @@ from rag_lib.images import Images
 from rag_lib.models import convolution
 from rag_lib.models.gan import Discriminator, Generator
 from rag_lib.train_classifier import build
+from rag_lib.training import autocast, pick_device
+
+TRIAL_SECONDS = 2.0  # for each number of workers
 
 
 def dataset(images: Images, config: DataConfig) -> Dataset:
@@ -39,83 +43,115 @@ def dataset(images: Images, config: DataConfig) -> Dataset:
     return result
 
 
-def batches(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
-    while True:
-        yield from loader
+class Batches:
+    """An endless stream from a DataLoader with 0, 1 or 2 workers, whichever makes `step` fastest."""
 
-
-def best_loader(images: Images, config: DataConfig, batch_size: int, step: Callable) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches from a DataLoader with 0, 1 or 2 workers, whichever makes `step` fastest."""
-    data, timed = dataset(images, config), {}
-    for workers in (0, 1, 2):
-        loader = DataLoader(
-            data, batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
-        )
-        stream = batches(loader)
-        for _ in range(2):
+    def __init__(self, images: Images, config: GanConfig | ClassifierConfig, step: Callable):
+        data, device = dataset(images, config.data), pick_device()
+        timed = {}
+        for workers in (0, 1, 2):
+            loader = DataLoader(
+                data, config.batch_size, shuffle=True, drop_last=True, num_workers=workers,
+                persistent_workers=workers > 0,
+            )  # fmt: skip
+            stream = self._endless(loader, device)
+            self.ahead, self.stream = loader.num_workers * (loader.prefetch_factor or 0), stream
             step(*next(stream))
-        start = time.perf_counter()
-        for _ in range(8):
-            step(*next(stream))
-        timed[time.perf_counter() - start] = stream
-    return timed[min(timed)]
+            self.settle()
+            start, steps = time.perf_counter(), 0
+            while time.perf_counter() - start < TRIAL_SECONDS:
+                step(*next(stream))
+                steps += 1
+            timed[(time.perf_counter() - start) / steps] = self.ahead, stream
+        self.ahead, self.stream = timed[min(timed)]
+
+    @staticmethod
+    def _endless(loader: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            for x, y in loader:
+                yield x.to(device), y.to(device)
+
+    def settle(self) -> None:
+        """Throws away what the workers have fetched ahead while nobody took the time."""
+        for _ in range(self.ahead):
+            next(self.stream)
 
 
-def gan(images: Images, config: GanConfig) -> Iterator[None]:
-    """One iteration of the DCGAN tutorial's loop for each `next`."""
-    G, D = Generator(config, len(images.classes)), Discriminator(config, len(images.classes))
+def gan_step(config: GanConfig, n_classes: int, precision: str) -> Callable[[Tensor, Tensor], None]:
+    """One iteration of the DCGAN tutorial."""
+    device = pick_device()
+    G, D = Generator(config, n_classes).to(device), Discriminator(config, n_classes).to(device)
     for module in [*G.modules(), *D.modules()]:  # torch's own layers, in place of ours that compute the same faster
         if type(module).__module__ == convolution.__name__:
             base = nn.ConvTranspose2d if isinstance(module, nn.ConvTranspose2d) else nn.Conv2d
             module.forward = partial(base.forward, module)
     criterion = nn.BCEWithLogitsLoss()
-    ones, zeros = torch.ones(config.batch_size), torch.zeros(config.batch_size)
+    ones, zeros = torch.ones(config.batch_size, device=device), torch.zeros(config.batch_size, device=device)
     adam_g, adam_d = (
         torch.optim.Adam(net.parameters(), config.lr, (config.beta1, config.beta2), weight_decay=config.weight_decay)
         for net in (G, D)
     )
 
+    def judged(images: Tensor, y: Tensor, target: Tensor) -> Tensor:
+        with autocast(precision, device):
+            logits = D(images, y)
+        return criterion(logits.float(), target)
+
     def step(real: Tensor, y: Tensor) -> None:
         D.zero_grad()
-        loss_real = criterion(D(real, y), ones)
-        loss_real.backward()
-        fake = G(torch.randn(len(real), config.z_dim), y)
-        loss_fake = criterion(D(fake.detach(), y), zeros)
-        loss_fake.backward()
+        judged(real, y, ones).backward()
+        with autocast(precision, device):
+            fake = G(torch.randn(len(real), config.z_dim, device=device), y)
+        judged(fake.detach(), y, zeros).backward()
         adam_d.step()
         G.zero_grad()
-        criterion(D(fake, y), ones).backward()
+        judged(fake, y, ones).backward()
         adam_g.step()
 
-    return run(step, images, config)
+    return step
 
 
-def classifier(images: Images, config: ClassifierConfig) -> Iterator[None]:
-    """One iteration of torchvision's reference loop for each `next`."""
-    model = build(config, len(images.classes)).train()
-    criterion = nn.CrossEntropyLoss()
+def classifier_parts(config: ClassifierConfig, n_classes: int) -> tuple[nn.Module, torch.optim.Optimizer, nn.Module]:
+    model = build(config, n_classes).to(pick_device()).train()
     adam = torch.optim.Adam(model.parameters(), config.lr, weight_decay=config.weight_decay)
+    return model, adam, nn.CrossEntropyLoss()
+
+
+def classifier_step(config: ClassifierConfig, n_classes: int, precision: str) -> Callable[[Tensor, Tensor], None]:
+    """One iteration of torchvision's reference training."""
+    model, adam, criterion = classifier_parts(config, n_classes)
 
     def step(x: Tensor, y: Tensor) -> None:
-        loss = criterion(model(x), y)
+        with autocast(precision, x.device):
+            logits = model(x)
+        loss = criterion(logits.float(), y)
         adam.zero_grad()
         loss.backward()
         adam.step()
 
-    return run(step, images, config)
+    return step
 
 
-def ignite_classifier(images: Images, config: ClassifierConfig) -> Iterator[None]:
-    """The same from PyPI: one iteration of pytorch-ignite's supervised trainer for each `next`."""
-    from ignite.engine import create_supervised_trainer
-
-    model = build(config, len(images.classes)).train()
-    adam = torch.optim.Adam(model.parameters(), config.lr, weight_decay=config.weight_decay)
-    trainer = create_supervised_trainer(model, adam, nn.CrossEntropyLoss())
-    return run(lambda x, y: trainer.run([(x, y)], max_epochs=1), images, config)
-
-
-def run(step: Callable, images: Images, config: GanConfig | ClassifierConfig) -> Iterator[None]:
-    stream = best_loader(images, config.data, config.batch_size, step)
+def plain(images: Images, config: GanConfig | ClassifierConfig, count: Callable, precision: str = "fp32") -> None:
+    """Trains for ever; `count(settle)` is called after every step."""
+    make = gan_step if isinstance(config, GanConfig) else classifier_step
+    step = make(config, len(images.classes), precision)
+    batches = Batches(images, config, step)
     while True:
-        yield step(*next(stream))
+        step(*next(batches.stream))
+        count(batches.settle)
+
+
+def plain_bf16(images: Images, config: GanConfig | ClassifierConfig, count: Callable) -> None:
+    plain(images, config, count, "bf16")
+
+
+def ignite(images: Images, config: ClassifierConfig, count: Callable) -> None:
+    """The classifier's rival from PyPI: pytorch-ignite's supervised trainer."""
+    from ignite.engine import Events, create_supervised_trainer
+
+    model, adam, criterion = classifier_parts(config, len(images.classes))
+    trainer = create_supervised_trainer(model, adam, criterion)
+    batches = Batches(images, config, lambda x, y: trainer.run([(x, y)], max_epochs=1))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: count(batches.settle))
+    trainer.run(batches.stream, max_epochs=1, epoch_length=10**9)

@@ -1,0 +1,69 @@
+"""What a run's numbers may depend on beside its config, over all attempts at it."""
+
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from rag_lib import __version__
+from rag_lib.checkpoint import checkpoints
+from rag_lib.paths import ROOT
+from rag_lib.training import pick_device, pick_precision
+
+
+def environment(precision: str) -> dict[str, Any]:
+    """What a run's numbers may depend on beside its config: commit, versions, device, threads, precision."""
+    device = pick_device()
+    git = ["git", "-C", str(ROOT)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "rag_lib"], capture_output=True, text=True, check=True
+        )
+        commit += "+changes" if changed.stdout.strip() else ""
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"  # no git, or not a clone
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "commit": commit,
+        "rag_lib": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "platform": f"{sys.platform} {name}",
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "precision": pick_precision(precision, device),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
+    """The attempts at an unfinished run that its checkpoint comes from, each with its seconds; none without one."""
+    kept = checkpoints(folder)
+    if not kept or not (folder / "env.json").exists():
+        return []
+    attempts = json.loads((folder / "env.json").read_text())["attempts"]
+    if not attempts[-1]["seconds"]:  # it was killed
+        started = datetime.fromisoformat(attempts[-1]["started"]).timestamp()
+        attempts[-1]["seconds"] = max(0.0, kept[0].stat().st_mtime - started)
+    return attempts
+
+
+def merged(attempts: list[dict[str, Any]]) -> dict[str, Any]:
+    """One description of all `attempts` at a run: where they differ, in the commit or the device, all values in turn.
+
+    `seconds`: wall time of all of them, of one that was killed up to its last checkpoint.
+    """
+    result: dict[str, Any] = {}
+    for key in attempts[-1]:
+        values = list(dict.fromkeys(attempt[key] for attempt in attempts if key in attempt))
+        result[key] = values[0] if len(values) == 1 else ", then ".join(map(str, values))
+    seconds = round(sum(attempt["seconds"] for attempt in attempts), 1)
+    return result | {"started": attempts[0]["started"], "seconds": seconds, "attempts": len(attempts)}
