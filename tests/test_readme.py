@@ -66,6 +66,15 @@ def test_the_first_paragraph_says_what_the_table_says():
     assert re.findall(r"(\d+\.\d+)%", paragraph) == [original, mixed, generated]
 
 
+def test_the_speeds_are_those_of_the_published_benchmark(published):
+    for row in published("bench").to_dict("records"):
+        (line,) = [line for line in TEXT.splitlines() if line.startswith(f"| {row['what']} |")]
+        ratios = [row["ratio_to_plain"], row["ratio_to_plain_bf16"], row["ratio_to_ignite"]]
+        cells = [f"{row['ours_images_per_s']:,.0f}", *("" if pd.isna(r) else f"{r:.2f}" for r in ratios)]
+        cells += [f"{row['share_of_peak']:.0%}", f"{row['share_of_data']:.1%}"]
+        assert [cell.strip() for cell in line.split("|")[2:8]] == cells
+
+
 def test_published_rows_have_their_provenance(published):
     rows, provenance = published("classify"), published("classify_provenance")
     assert len(rows) > 0

@@ -26,6 +26,8 @@ from rag_lib.runs import clean_runs, list_runs, lock_of, run_id
 from rag_lib.storage import load_checkpoint, load_weights, locked, save_checkpoint, save_weights, write_whole
 from rag_lib.train_gan import train_gan
 
+on_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at processes in /proc")
+real_signals = pytest.mark.skipif(os.name != "posix", reason="forks and POSIX signals")
 GAN = GanConfig(width=8, steps=12, batch_size=8, ema=0.9)
 
 
@@ -64,36 +66,41 @@ class Toy:
                 self.adam.zero_grad()
                 loss.backward()
                 self.adam.step()
-                steps.log(loss=(loss_at or {}).get(step, loss.detach()))
+                steps.log(loss=torch.tensor((loss_at or {}).get(step, float(loss.detach()))))
         return steps
 
 
 # kills
 
 
+@real_signals
 @pytest.mark.slow
 def test_a_run_killed_two_dozen_times_ends_with_the_very_same_bytes():
     found = scenario("kills")
-    assert found["kills"] == 24
-    assert found["with_a_checkpoint"] >= 20
+    assert found["kills"] >= 20  # a fast machine may finish before the last of the two dozen
+    assert found["with_a_checkpoint"] >= 15
     assert found["resumed"] >= 10
+    assert found["files"] == 2 * 3 + 2 + 10  # config, metrics, history; weights; a confusion and samples
     assert found["same"]
     assert found["control_differs"]
 
 
+@real_signals
 def test_a_kill_within_the_write_of_a_checkpoint_leaves_the_one_before():
     found = scenario("killed_while_writing")
     assert found["status"] == -signal.SIGKILL
     assert found["left"] == ["checkpoint"]
     assert found["statuses"] == [0, 0]
-    assert found["resumed"] == [1]
+    assert found["attempts"] == [2]
     assert found["same"]
 
 
 @pytest.mark.slow
+@on_linux
 def test_fifty_short_runs_with_kills_leak_no_memory_handles_or_disk():
     found = scenario("soak")
-    assert found["killed"] == found["runs"] == 50
+    assert found["runs"] == 50
+    assert found["killed"] >= 35  # a fast machine may finish some before
     assert found["memory_growth_mb"] < 20
     assert found["handles"][0] == found["handles"][1]
     assert len(found["files_of_a_run"]) == 2
@@ -107,14 +114,25 @@ def test_fifty_short_runs_with_kills_leak_no_memory_handles_or_disk():
 def start_training(*more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "rag_lib", "train", "--preset", "smoke", "--gan-steps", "200000", *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    runs = Path(os.environ["RAG_RESULTS"]) / "runs"
-    deadline = time.monotonic() + 60
-    while not list(runs.glob("*/samples")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.3)
+    wait_until(lambda: catches_sigterm(process.pid))
     return process
 
 
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened within a minute"
+        time.sleep(0.05)
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether a process has a handler for SIGTERM: it has one while it takes the steps of a training."""
+    status = Path(f"/proc/{pid}/status")
+    caught = [line for line in status.read_text().splitlines() if line.startswith("SigCgt")] if status.exists() else []
+    return bool(caught) and bool(int(caught[0].split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@on_linux
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_signals_save_a_checkpoint_and_take_their_course(results, number, status):
     process = start_training()
@@ -130,6 +148,7 @@ def test_signals_save_a_checkpoint_and_take_their_course(results, number, status
     assert state["parts"]["adam_g"]["state"][0]["step"] == state["done"]
 
 
+@real_signals
 def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
     from jupyter_client.manager import start_new_kernel
 
@@ -141,10 +160,8 @@ def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
             "settings = resolve(preset='smoke', overrides={'gan.steps': 200000})\n"
             "train_gan(settings.gan, load(settings.data).train)"
         )
-        deadline = time.monotonic() + 60
-        while not list(results.glob("runs/*/samples")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.3)
+        wait_until(lambda: list(results.glob("runs/*/samples")))
+        time.sleep(1)
         manager.interrupt_kernel()
         reply = client.get_shell_msg(timeout=60)["content"]
         assert (reply["status"], reply["ename"]) == ("error", "KeyboardInterrupt")
@@ -157,9 +174,38 @@ def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
         manager.shutdown_kernel(now=True)
 
 
+@on_linux
+def test_ctrl_c_on_the_notebooks_saves_a_checkpoint_in_the_kernel(results):
+    command = [sys.executable, "-m", "rag_lib", "notebooks", "--preset", "smoke", "--gan-steps", "200000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(results.glob("runs/*/samples")))
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on where it was" in errors
+    (kept,) = results.rglob("checkpoint-*.pt")
+    assert load_checkpoint(kept)["done"] > 0
+
+
+def test_a_signal_during_the_last_step_is_not_swallowed(tmp_path):
+    class Last(Toy):
+        def run(self) -> Steps:
+            with Steps(self.folder, 1, {"model": self.model}, "toy", "try less") as steps:
+                for _ in steps:
+                    pass
+                signal.raise_signal(signal.SIGINT)  # before the handlers are back in place
+            return steps
+
+    with pytest.raises(KeyboardInterrupt):
+        Last(tmp_path / "toy").run()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 # several processes
 
 
+@real_signals
 def test_four_processes_that_ask_for_a_run_at_once_compute_it_once():
     found = scenario("at_once")
     assert found["statuses"] == [0, 0, 0, 0]
@@ -177,9 +223,24 @@ def test_a_run_in_progress_is_listed_as_running_and_not_cleaned_away(results):
     assert clean_runs() == [id]
 
 
+def test_cleaning_spares_what_can_be_resumed_and_tidies_what_is_finished(results, digits):
+    finished, started = train_gan(GAN, digits.train).folder, results / "runs" / run_id("gan", replace(GAN, seed=1))
+    (finished / "checkpoint-00000012.pt").write_bytes(b"left by a kill at the last moment")
+    started.mkdir()
+    config = json.loads((finished / "config.json").read_text()) | {"seed": 1}
+    (started / "config.json").write_text(json.dumps(config))
+    assert sorted(list_runs()["state"]) == ["finished", "unfinished"]
+    (started / "checkpoint-00000002.pt").write_bytes(b"")
+    assert sorted(list_runs()["state"]) == ["finished", "resumable"]
+    assert clean_runs() == []
+    assert not list(finished.glob("checkpoint-*"))
+    assert list(started.glob("checkpoint-*"))
+
+
 # disks and files
 
 
+@real_signals
 def test_a_full_disk_keeps_the_old_checkpoints_and_says_what_happened():
     found = scenario("full_disk")
     assert found["status"] == 1
@@ -190,7 +251,7 @@ def test_a_full_disk_keeps_the_old_checkpoints_and_says_what_happened():
     assert found["same"]
     assert "no checkpoint at step 51 (File too large); that of step 50 stays, the training goes on" in found["stderr"]
     assert "UserError: gan-" in found["stderr"]
-    assert "make room and start again, it goes on where it was" in found["stderr"]
+    assert "File too large; make room and start again, what is there is used" in found["stderr"]
 
 
 def truncate(content: bytes) -> bytes:
@@ -238,6 +299,16 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, often, capfd):
     assert [row["step"] for row in steps.history] == list(range(1, 11))
 
 
+def test_a_checkpoint_of_other_networks_is_refused_before_anything_is_computed(tmp_path, often):
+    toy = Toy(tmp_path / "toy")
+    with pytest.raises(InterruptedError):
+        toy.run(stop_before=3)
+    toy.model = nn.Linear(3, 1)
+    with pytest.raises(UserError, match="is from another version of rag_lib; delete its folder to start anew"):
+        toy.run()
+    assert len(checkpoints(toy.folder)) == 2
+
+
 class Payload:
     def __reduce__(self):
         return (os.system, (f"touch {os.environ['RAG_RESULTS']}.ran",))
@@ -269,15 +340,11 @@ def test_every_bit_of_a_file_of_weights_is_covered(tmp_path):
     weights, card = load_weights(path)
     assert torch.equal(weights["a"], torch.arange(6.0).reshape(2, 3))
     assert card == {"seed": 1}
-    unnoticed = []
     for position in range(len(good)):
-        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
-        try:
-            if load_weights(path)[1] != card or not torch.equal(load_weights(path)[0]["a"], weights["a"]):
-                unnoticed.append(position)
-        except UserError:
-            pass
-    assert unnoticed == []
+        for bit in range(8):
+            path.write_bytes(good[:position] + bytes([good[position] ^ 1 << bit]) + good[position + 1 :])
+            with pytest.raises(UserError):
+                load_weights(path)
 
 
 def test_what_a_kill_left_half_written_is_swept(digits, results):
@@ -319,6 +386,14 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, often):
     assert checkpoints(toy.folder) == []
 
 
+def test_weights_that_the_last_step_ruined_are_noticed(tmp_path):
+    toy = Toy(tmp_path / "toy", total=1)
+    with torch.no_grad():
+        toy.model.weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match="weights that are not finite at step 1"):
+        toy.run(loss_at={0: 1.0})
+
+
 # what a run is
 
 
@@ -337,22 +412,27 @@ def test_a_finished_run_keeps_no_checkpoint_and_is_not_computed_again(digits, of
     assert (first.folder / "metrics.json").stat().st_mtime_ns == stamp
 
 
-def test_a_resumed_runs_surroundings_tell_of_both_its_parts(digits, often, monkeypatch):
-    log = Steps.log
+def test_a_resumed_runs_surroundings_tell_of_all_its_attempts(digits, often, monkeypatch):
+    log, folder = Steps.log, Path(os.environ["RAG_RESULTS"]) / "runs" / run_id("gan", GAN)
+    for stop_at, threads in ((3, 64), (6, 8), (9, 8)):
 
-    def stop(self, **values):
-        log(self, **values)
-        if self.done == 7:
-            raise InterruptedError
+        def stop(self, stop_at=stop_at, **values):
+            log(self, **values)
+            if self.done == stop_at:
+                raise InterruptedError
 
-    monkeypatch.setattr(Steps, "log", stop)
-    with pytest.raises(InterruptedError):
-        train_gan(GAN, digits.train)
+        monkeypatch.setattr(Steps, "log", stop)
+        with pytest.raises(InterruptedError):
+            train_gan(GAN, digits.train)
+        env = json.loads((folder / "env.json").read_text())
+        env["attempts"][-1]["threads"] = threads
+        (folder / "env.json").write_text(json.dumps(env))
     monkeypatch.setattr(Steps, "log", log)
-    folder = next(iter((Path(os.environ["RAG_RESULTS"]) / "runs").glob("gan-*")))
-    env = json.loads((folder / "env.json").read_text())
-    (folder / "env.json").write_text(json.dumps(env | {"threads": 64}))
-    after = train_gan(GAN, digits.train).environment()
-    assert after["resumed"] == 1
-    assert after["threads"] == f"64, then {env['threads']}"
-    assert after["commit"] == env["commit"]
+    run = train_gan(GAN, digits.train)
+    after = run.environment()
+    attempts = json.loads((folder / "env.json").read_text())["attempts"]
+    assert after["attempts"] == len(attempts) == 4
+    assert after["threads"] == f"64, then 8, then {torch.get_num_threads()}"
+    assert after["commit"] == attempts[0]["commit"]
+    assert after["started"] == attempts[0]["started"]
+    assert after["seconds"] == pytest.approx(sum(a["seconds"] for a in attempts), abs=0.1)

@@ -6,7 +6,6 @@ pixels: the time of a step does not depend on what they show.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -54,10 +53,6 @@ class Turns:
 
     def wait(self, settle: Callable[[], None]) -> None:
         if not sys.stdin.readline():
-            import resource  # not on every system
-
-            unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes or kibibytes
-            print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6}))
             sys.exit()
         settle()
         self.steps, self.start = 0, time.perf_counter()
@@ -79,15 +74,14 @@ def work(name: str, loop: str) -> None:
         module._train(config, given, Path(folder))
 
 
-def race(name: str, *loops: str) -> tuple[dict[str, float], float]:
-    """Seconds a step (the median over the turns) of each loop on workload `name`, and our peak memory in MB."""
+def race(name: str, *loops: str) -> dict[str, float]:
+    """Seconds a step (the median over the turns) of each loop on workload `name`."""
     command = [sys.executable, __file__, "--work", name, "--loop"]
     processes = {
         loop: subprocess.Popen([*command, loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for loop in loops
     }
     seconds: dict[str, list[float]] = {loop: [] for loop in loops}
-    memory = {}
     for turn in range(-1, TURNS):
         for loop, process in processes.items():
             process.stdin.write("go\n")
@@ -95,11 +89,10 @@ def race(name: str, *loops: str) -> tuple[dict[str, float], float]:
             measured = float(process.stdout.readline())
             if turn >= 0:  # one turn to warm up
                 seconds[loop].append(measured)
-    for loop, process in processes.items():
+    for process in processes.values():
         process.stdin.close()
-        memory[loop] = json.loads(process.stdout.readline())["peak_mb"]
         process.wait()
-    return {loop: statistics.median(values) for loop, values in seconds.items()}, memory["ours"]
+    return {loop: statistics.median(values) for loop, values in seconds.items()}
 
 
 def measure(name: str, config: GanConfig | ClassifierConfig) -> dict[str, object]:
@@ -107,7 +100,7 @@ def measure(name: str, config: GanConfig | ClassifierConfig) -> dict[str, object
     rivals = ["plain", "plain_bf16"] if isinstance(config, GanConfig) else ["plain", "plain_bf16", "ignite"]
     precision = pick_precision(config.precision, pick_device())
     before = peak(precision)
-    seconds, memory = race(name, "ours", *rivals)
+    seconds = race(name, "ours", *rivals)
     top = (before + peak(precision)) / 2
     achieved = operations(config) / seconds["ours"]
     speeds = {f"{loop}_images_per_s": round(config.batch_size / s, 1) for loop, s in seconds.items()}
@@ -122,7 +115,6 @@ def measure(name: str, config: GanConfig | ClassifierConfig) -> dict[str, object
         "share_of_peak": round(achieved / top, 3),
         "share_of_data": round(data_seconds(config) / seconds["ours"], 3),
         "checkpoint_ms": round(checkpoint_seconds(config) * 1e3),
-        "peak_memory_mb": round(memory),
     }
 
 
