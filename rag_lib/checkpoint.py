@@ -152,7 +152,7 @@ class Steps:
     def _take_handlers(self) -> None:
         if threading.current_thread() is threading.main_thread():  # only there can they be set
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not None:
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):  # nohup's wish to be left alone is kept
                     self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _restore_handlers(self) -> None:

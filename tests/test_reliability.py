@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,11 +112,18 @@ def test_fifty_short_runs_with_kills_leak_no_memory_handles_or_disk():
 # signals
 
 
-def start_training(*more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "rag_lib", "train", "--preset", "smoke", "--gan-steps", "200000", *more]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: catches_sigterm(process.pid))
-    return process
+@contextmanager
+def started(*command: str):
+    """A training that would go on for ever, in a process that takes Ctrl-C even where this one ignores it."""
+    command = [sys.executable, "-m", "rag_lib", *command, "--preset", "smoke", "--gan-steps", "200000"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
 
 
 def wait_until(condition) -> None:
@@ -135,9 +143,10 @@ def catches_sigterm(pid: int) -> bool:
 @on_linux
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_signals_save_a_checkpoint_and_take_their_course(results, number, status):
-    process = start_training()
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    with started("train") as process:
+        wait_until(lambda: catches_sigterm(process.pid))
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == status
     assert "Traceback" not in errors
     if number == signal.SIGINT:
@@ -176,19 +185,33 @@ def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
 
 @on_linux
 def test_ctrl_c_on_the_notebooks_saves_a_checkpoint_in_the_kernel(results):
-    command = [sys.executable, "-m", "rag_lib", "notebooks", "--preset", "smoke", "--gan-steps", "200000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: list(results.glob("runs/*/samples")))
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with started("notebooks") as process:
+        wait_until(lambda: list(results.glob("runs/*/samples")))
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on where it was" in errors
     (kept,) = results.rglob("checkpoint-*.pt")
     assert load_checkpoint(kept)["done"] > 0
 
 
-def test_a_signal_during_the_last_step_is_not_swallowed(tmp_path):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, even where these tests were started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path, interruptible):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Steps(tmp_path, 2, {"model": nn.Linear(2, 1)}, "toy", "try less") as steps:
+        assert [signal.raise_signal(signal.SIGINT) or step for step in steps] == [0, 1]
+    assert checkpoints(tmp_path) == []
+
+
+def test_a_signal_during_the_last_step_is_not_swallowed(tmp_path, interruptible):
     class Last(Toy):
         def run(self) -> Steps:
             with Steps(self.folder, 1, {"model": self.model}, "toy", "try less") as steps:
