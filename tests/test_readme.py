@@ -12,6 +12,7 @@ from rag_lib import study
 from rag_lib.paths import ROOT
 from rag_lib.presets import resolve
 from rag_lib.runs import run_id
+from rag_lib.statistics import contrasts
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -73,6 +74,18 @@ def test_the_speeds_are_those_of_the_published_benchmark(published):
         cells = [f"{row['ours_images_per_s']:,.0f}", *("" if pd.isna(r) else f"{r:.2f}" for r in ratios)]
         cells += [f"{row['share_of_peak']:.0%}", f"{row['share_of_data']:.1%}"]
         assert [cell.strip() for cell in line.split("|")[2:8]] == cells
+
+
+def test_the_differences_between_precisions_are_those_of_the_table(published):
+    rows = published("classify").query("dataset == 'mnist' and classifier == 'cnn' and `data.split_seed` == 0")
+    rows = rows.assign(group=rows["arm"], arm=rows["classifier.precision"], replicate=rows["seed"])
+    found = contrasts(rows, ["group"], named={"": ("auto", "fp32")}).set_index("group")
+    assert (found["n"] == 5).all()
+    assert found["mean"].round(2).to_dict() == {"original": -0.01, "mixed": -0.05, "generated": -0.36}
+    original = found.loc["original"].round(2)
+    said = "differs by -0.01 points (95% interval -0.05 to +0.04). With generated images it is 0.05 (`mixed`) and 0.36"
+    assert (original["low"], original["high"]) == (-0.05, 0.04)
+    assert said in " ".join(TEXT.split())
 
 
 def test_published_rows_have_their_provenance(published):

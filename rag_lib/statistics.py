@@ -1,0 +1,91 @@
+"""From accuracies to an answer: replicates to intervals, paired differences and a verdict in words.
+
+Every function takes a tidy table, one row a run, and gives a tidy table. The unit is a replicate: one draw of
+the real images with one GAN seed; what several classifier seeds give within it is averaged first. Intervals
+are Student's t over replicates, since a bootstrap over so few is too narrow.
+"""
+
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+LEVEL = 0.95
+MIN_REPLICATES = 5  # for a verdict
+
+# question: (arm, the arm it is compared with)
+CONTRASTS = {
+    "Do generated images help when they are added?": ("mixed_add", "original"),
+    "Do they help in place of half of the real ones (the paper's claim)?": ("mixed", "original"),
+    "Yardstick: does classical augmentation help?": ("original", "original_plain"),
+}
+
+
+def replicates(table: pd.DataFrame, by: list[str], value: str = "test_accuracy") -> pd.DataFrame:
+    """The mean of `value` over the classifier's seeds: one row a replicate of each group `by`."""
+    return table.groupby([*by, "replicate"], sort=False, observed=True, dropna=False)[value].mean().reset_index()
+
+
+def intervals(table: pd.DataFrame, by: list[str], value: str = "test_accuracy") -> pd.DataFrame:
+    """Mean, and t interval (`low`, `high`) over the `n` replicates of each group `by`; NaN where there is but one."""
+    groups = replicates(table, by, value).groupby(by, sort=False, observed=True, dropna=False)[value]
+    return with_interval(groups.agg(["mean", "std", "count"])).reset_index()
+
+
+def with_interval(moments: pd.DataFrame) -> pd.DataFrame:
+    """`mean`, `std` and `count` as mean, low, high and n."""
+    n = moments["count"]
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * moments["std"] / n**0.5
+    return pd.DataFrame(
+        {"mean": moments["mean"], "low": moments["mean"] - half, "high": moments["mean"] + half, "n": n}
+    )
+
+
+def contrasts(
+    table: pd.DataFrame,
+    by: list[str],
+    value: str = "test_accuracy",
+    named: dict[str, tuple[str, str]] = CONTRASTS,
+) -> pd.DataFrame:
+    """The paired differences that the questions in `named` ask for, in each group `by`: one row a question.
+
+    Columns: question, arm, baseline, mean, low, high (t interval of the difference, in the unit of `value`), n
+    (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the group's questions)
+    and verdict. A question that an arm is missing for has no row.
+    """
+    wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
+    parts = []
+    for question, (arm, baseline) in named.items():
+        if {arm, baseline} <= set(wide.columns):
+            difference = (wide[arm] - wide[baseline]).dropna()
+            moments = difference.groupby(by, sort=False, dropna=False).agg(["mean", "std", "count"])
+            asked = {"question": question, "arm": arm, "baseline": baseline}
+            parts.append(with_interval(moments).assign(p=p_value(moments), **asked).reset_index())
+    if not parts:
+        return pd.DataFrame(columns=[*by, *_COLUMNS])
+    result = pd.concat(parts, ignore_index=True)
+    judged = result["n"] >= MIN_REPLICATES  # fewer get no verdict, so they are not in the family either
+    result["p_holm"] = float("nan")
+    for _, family in result[judged].groupby(by, sort=False, dropna=False):
+        result.loc[family.index, "p_holm"] = multipletests(family["p"], method="holm")[1]
+    result["verdict"] = [verdict(row) for row in result.to_dict("records")]
+    return result[[*by, *_COLUMNS]]
+
+
+_COLUMNS = ["question", "arm", "baseline", "mean", "low", "high", "n", "p", "p_holm", "verdict"]
+
+
+def p_value(moments: pd.DataFrame) -> pd.Series:
+    """Two-sided p of the t test of mean 0; differences that are all the same and not 0 have p = 0."""
+    error = moments["std"] / moments["count"] ** 0.5
+    t = (moments["mean"] / error).where(moments["mean"] != 0, 0.0)
+    return pd.Series(2 * stats.t.sf(t.abs(), moments["count"] - 1), index=moments.index)
+
+
+def verdict(row: dict) -> str:
+    """The answer in words: helps, hurts, not shown (with what the interval leaves possible), or too few replicates."""
+    n, low, high = row["n"], row["low"], row["high"]
+    if n < MIN_REPLICATES:
+        return f"too few replicates ({n} of at least {MIN_REPLICATES})"
+    if row["p_holm"] < 1 - LEVEL:
+        return f"{'helps' if row['mean'] > 0 else 'hurts'}: {row['mean']:+.2f} points ({low:+.2f} to {high:+.2f})"
+    return f"not shown: any effect from {low:+.2f} to {high:+.2f} points is compatible with these {n} replicates"
