@@ -141,11 +141,22 @@ def notebooks(options: argparse.Namespace) -> None:
             )  # fmt: skip
         except PapermillExecutionError as e:
             raise UserError(f"{e.ename}: {e.evalue} (in {output}, cell {e.exec_count})") from e
+        forget_paths(output)
     report(settings)
     for path in executed:
         print(f"notebook  {path}")
     for path in sorted((results_dir() / "figures").glob(f"*-{settings.name}.png")):
         print(f"figure    {path}")
+
+
+def forget_paths(notebook: Path) -> None:
+    """Leaves file names alone of the paths that papermill records: folders tell of a machine, not of the study."""
+    import nbformat  # papermill's own
+
+    content = nbformat.read(notebook, as_version=4)
+    for key in ("input_path", "output_path"):
+        content.metadata.papermill[key] = Path(content.metadata.papermill[key]).name
+    nbformat.write(content, notebook)
 
 
 def runs(options: argparse.Namespace) -> None:

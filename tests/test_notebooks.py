@@ -97,6 +97,8 @@ def test_all_three_run_in_order_with_progress_and_end_with_the_table(results):
     for path in executed:
         assert path.exists()
         assert str(path) in done.stdout
+        assert str(ROOT) not in path.read_text(encoding="utf-8")
+        assert str(results) not in path.read_text(encoding="utf-8")
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "of 8 steps" not in again.stdout
