@@ -41,7 +41,7 @@ test: $(READY)  ## check the style, run the tests, compare the committed noteboo
 test-full: test  ## test, and what takes longer
 	$(PY) -m pytest -m slow
 
-bench: $(READY)  ## measure the speed of the training loops (half an hour, on an idle machine)
+bench: $(READY)  ## measure the speed of the training loops (20 minutes, on an idle machine)
 	$(PY) tests/benchmarks/bench.py
 
 # The runs are computed before the notebooks, so that no progress line ends up in what is committed.

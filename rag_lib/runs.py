@@ -198,8 +198,9 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
     provenance = pd.DataFrame([{"run_id": run.id, **run.environment()} for run in runs])
     folder = results_dir() / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    waiting = f"another process writes the table {table}; waiting for it"
-    with room_for(f"the table {table} in {folder}"), locked(lock_of(f"table-{table}"), waiting):
+    waiting = "another process writes the tables; waiting for it"
+    with room_for(f"the table {table} in {folder}"), locked(lock_of("tables"), waiting):
+        sweep(folder)
         for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
             # as text, so that rows that are not replaced stay the same to the letter
             old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]

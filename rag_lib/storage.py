@@ -82,8 +82,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path} is no file of weights that rag_lib wrote, or a damaged one ({e})") from e
     if digest != _digest(weights, card):
         raise UserError(
-            f"{path} is damaged: its SHA-256 is not the one it was written with; delete its folder to "
-            "compute the run again"
+            f"{path} is damaged: its SHA-256 is not the one it was written with; delete its run's folder to "
+            "compute it again, or take another copy"
         )
     return weights, card
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ from rag_lib.checkpoint import Steps, checkpoints
 from rag_lib.config import ClassifierConfig, GanConfig
 from rag_lib.errors import UserError
 from rag_lib.generate import load_generator
-from rag_lib.runs import clean_runs, list_runs, lock_of, run_id
+from rag_lib.runs import clean_runs, collect, list_runs, lock_of, run_id
 from rag_lib.storage import load_checkpoint, load_weights, locked, save_checkpoint, save_weights, write_whole
 from rag_lib.train_gan import train_gan
 
@@ -377,6 +378,14 @@ def test_what_a_kill_left_half_written_is_swept(digits, results):
         (folder / name).write_bytes(b"half")
     train_gan(GAN, digits.train)
     assert not list(folder.rglob("*.tmp*"))
+
+
+def test_what_a_kill_left_of_a_table_is_swept_by_the_next_writer(digits, results):
+    run = train_gan(GAN, digits.train)
+    (results / "tables").mkdir()
+    (results / "tables" / "t.csv.tmp17").write_bytes(b"half")
+    collect("t", pd.DataFrame([{"run_id": run.id}]), [run])
+    assert sorted(p.name for p in (results / "tables").iterdir()) == ["t.csv", "t_provenance.csv"]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
