@@ -19,9 +19,13 @@ CLASSIFIERS = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
 ARMS = ("generated", "original", "mixed")
 
 
-def setting(default: Any, *, choices: tuple = (), low: float | None = None, high: float | None = None):
-    """A dataclass field that knows which values it allows."""
-    return field(default=default, metadata={"choices": choices, "low": low, "high": high})
+def setting(default: Any, *, choices: tuple = (), low: float | None = None, high: float | None = None, added=False):
+    """A dataclass field that knows which values it allows.
+
+    `added`: after runs were published. At its default, which is what the code did before and may never change, such
+    a field is left out of a run's identity, so that the published runs keep their names.
+    """
+    return field(default=default, metadata={"choices": choices, "low": low, "high": high, "added": added})
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Checked:
         for f in fields(self):
             if f.type in (int, float, bool, str):
                 value = getattr(self, f.name)
-                check_value(f"{section}.{f.name}", value, f.type, **f.metadata)
+                allowed = {key: f.metadata[key] for key in ("choices", "low", "high") if key in f.metadata}
+                check_value(f"{section}.{f.name}", value, f.type, **allowed)
                 # 1 and 1.0 are the same setting, so they must name the same run
                 object.__setattr__(self, f.name, f.type(value))
 
@@ -117,6 +122,40 @@ class ClassifierConfig(Checked):
     beta1: float = setting(0.9, low=0, high=0.999)
     beta2: float = setting(0.999, low=0, high=0.9999)
     precision: str = setting("auto", choices=("auto", "fp32", "bf16"))
+
+
+@dataclass(frozen=True)
+class QualityConfig(Checked):
+    """A generator and the classifier, trained on real images only, that judges it."""
+
+    gan: GanConfig
+    judge: ClassifierConfig
+
+    @property
+    def precision(self) -> str:
+        return self.judge.precision
+
+
+# by a run's kind, and by the name of the field that holds one
+CONFIGS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "judge": ClassifierConfig}
+CONFIGS |= {"quality": QualityConfig}
+
+
+def as_dict(config: Checked) -> dict[str, Any]:
+    """Every field, configs within it likewise; an own folder by its name, since its content has a hash of its own."""
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    values = {name: as_dict(value) if isinstance(value, Checked) else value for name, value in values.items()}
+    if str(values.get("dataset", "")).startswith("folder:"):
+        values["dataset"] = "folder:" + os.path.basename(values["dataset"].removeprefix("folder:").rstrip("/"))
+    return values
+
+
+def from_dict(kind: str, values: dict[str, Any]) -> Checked:
+    """The config of this kind whose `as_dict` this is, by this version or, where only fields were added, an older one.
+
+    Raises `TypeError` for a field that is unknown or missing, `UserError` for a value that is not allowed.
+    """
+    return CONFIGS[kind](**{n: from_dict(n, v) if isinstance(v, dict) else v for n, v in values.items()})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rag_lib.config import DataConfig, GanConfig
+from rag_lib.config import from_dict
 from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.models.gan import Generator
@@ -32,7 +32,7 @@ def load_generator(run: str | Path) -> Generator:
         raise UserError(f"{run} has no generator.safetensors; `python -m rag_lib train` makes one")
     weights, card = load_weights(path)
     try:
-        config = GanConfig(**card["config"] | {"data": DataConfig(**card["config"]["data"])})
+        config = from_dict("gan", card["config"])
         classes = tuple(card["classes"])
         generator = Generator(config, len(classes))
         generator.load_state_dict(weights)

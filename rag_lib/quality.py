@@ -1,27 +1,14 @@
 """How good the generated set is."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from rag_lib.config import ClassifierConfig, GanConfig
+from rag_lib.config import QualityConfig
 from rag_lib.generate import generate, load_generator
 from rag_lib.runs import Run, cached
 from rag_lib.train_classifier import confusion, load_classifier, predict
 
 HELD_OUT_SEED = 1  # of generated images that no classifier was trained on
 N_GENERATED = 10_000
-
-
-@dataclass(frozen=True)
-class QualityConfig:
-    """A generator and the classifier, trained on real images only, that judges it."""
-
-    gan: GanConfig
-    judge: ClassifierConfig
-
-    @property
-    def precision(self) -> str:
-        return self.judge.precision
 
 
 def gan_test(config: QualityConfig, gan: Run, judge: Run) -> Run:

@@ -6,21 +6,18 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from rag_lib.checkpoint import checkpoints
-from rag_lib.config import NUMERICS, ClassifierConfig, DataConfig, GanConfig
+from rag_lib.config import NUMERICS, Checked, as_dict, from_dict
 from rag_lib.errors import UserError
 from rag_lib.paths import results_dir
 from rag_lib.provenance import earlier_attempts, environment, merged
 from rag_lib.storage import is_locked, locked, room_for, sweep, write_json, write_whole
-
-# by a run's kind, and by the name of the field that holds one
-CONFIGS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "judge": ClassifierConfig}
 
 
 @dataclass(frozen=True)
@@ -46,36 +43,31 @@ class Run:
         return merged(json.loads((self.folder / "env.json").read_text())["attempts"])
 
 
-def identity(config: Any) -> dict[str, Any]:
-    """The config's fields as a plain dictionary, an own folder by its name: its content has a hash of its own."""
-
-    def without_path(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        value = {k: without_path(v) for k, v in value.items()}
-        if str(value.get("dataset", "")).startswith("folder:"):
-            value["dataset"] = "folder:" + Path(value["dataset"].removeprefix("folder:")).name
-        return value
-
-    return without_path(asdict(config))
-
-
-def run_id(kind: str, config: Any) -> str:
+def run_id(kind: str, config: Checked) -> str:
     """`kind` and twelve digits of the hash of the config's identity and `NUMERICS`."""
-    return f"{kind}-{hash_of(identity(config))}"
+    text = json.dumps([NUMERICS, identity(config)], sort_keys=True)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def hash_of(fields: dict[str, Any]) -> str:
-    text = json.dumps([NUMERICS, fields], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def identity(config: Checked) -> dict[str, Any]:
+    """The config as a dictionary, without the fields that were added later and stand at their defaults."""
+    values = as_dict(config)
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if isinstance(value, Checked):
+            values[f.name] = identity(value)
+        elif f.metadata.get("added") and value == f.default:
+            del values[f.name]
+    return values
 
 
-def has_todays_fields(kind: str, config: dict[str, Any]) -> bool:
-    """Whether a saved config has just the fields that this version's configs have."""
-    known = {f.name for f in fields(CONFIGS[kind])} if kind in CONFIGS else {"gan", "judge"}
-    return config.keys() == known and all(
-        has_todays_fields(name, value) for name, value in config.items() if isinstance(value, dict)
-    )
+def names_itself(id: str, saved: dict[str, Any]) -> bool:
+    """Whether this version of the code gives the run of a saved config the name `id`."""
+    kind = id.partition("-")[0]
+    try:
+        return run_id(kind, from_dict(kind, saved)) == id
+    except (KeyError, TypeError, UserError):
+        return False
 
 
 def run_folder(id: str) -> Path:
@@ -114,7 +106,7 @@ def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]]) ->
     with room_for(f"{id} in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-        write_json(folder / "config.json", identity(config))
+        write_json(folder / "config.json", as_dict(config))
         attempts = earlier_attempts(folder)
         # the surroundings of the moment it started, not of its end
         attempts.append(environment(getattr(config, "precision", "fp32")) | {"seconds": 0.0})
@@ -154,8 +146,7 @@ def list_runs() -> pd.DataFrame:
     for folder in sorted(p for p in (results_dir() / "runs").glob("*") if named_as_runs.fullmatch(p.name)):
         config = folder / "config.json"
         saved = json.loads(config.read_text()) if config.exists() else {}
-        kind, _, digits = folder.name.rpartition("-")
-        current = digits == hash_of(saved) and has_todays_fields(kind, saved)
+        current = names_itself(folder.name, saved)
         megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
         data = saved.get("data") or saved.get("gan", {}).get("data", {})
         parts = [data.get("dataset"), *(saved.get(k) for k in ("model", "arm", "steps"))]

@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from rag_lib.config import ARMS, ClassifierConfig, GanConfig, Settings
+from rag_lib.config import ARMS, ClassifierConfig, GanConfig, QualityConfig, Settings, as_dict
 from rag_lib.data import Splits, content_of
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images, concat, stratified_split
 from rag_lib.presets import resolve
 from rag_lib.progress import progress_mode
-from rag_lib.quality import HELD_OUT_SEED, QualityConfig, gan_test
-from rag_lib.runs import Run, collect, identity
+from rag_lib.quality import HELD_OUT_SEED, gan_test
+from rag_lib.runs import Run, collect
 from rag_lib.train_classifier import build, train_classifier
 from rag_lib.train_gan import train_gan
 from rag_lib.training import pick_device, seed_of
@@ -78,7 +78,7 @@ def run_gan_test(settings: Settings, splits: Splits, gan: Run) -> Run:
 
 def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:
     """One line of the table of generators: accuracies in percent, the GAN's run, every field of its config."""
-    settings = identity(config)
+    settings = as_dict(config)
     data = settings.pop("data")
     return {
         "run_id": run.id,
@@ -140,7 +140,7 @@ def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
     real, generated = run.metrics["test_accuracy"], run.metrics.get("generated_accuracy")
     share = {"original": 0.0, "mixed": 0.5, "generated": 1.0}[config.arm]
     own = real if generated is None else (1 - share) * real + share * generated
-    settings = identity(config)
+    settings = as_dict(config)
     data, gan = settings.pop("data"), settings.pop("gan")
     return {
         "run_id": run.id,

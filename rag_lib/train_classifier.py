@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from rag_lib.augment import preprocess
 from rag_lib.checkpoint import Steps
-from rag_lib.config import ClassifierConfig
+from rag_lib.config import ClassifierConfig, as_dict
 from rag_lib.images import Images
 from rag_lib.models.classifier import build_classifier
-from rag_lib.runs import Run, cached, identity
+from rag_lib.runs import Run, cached
 from rag_lib.storage import load_weights, save_weights
 from rag_lib.training import (
     adam,
@@ -85,7 +85,7 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
             of_this_batch = (logits.argmax(1) == batch.y).float().mean()
             steps.log(lr=lr_at(config, step), loss=loss.detach(), accuracy=of_this_batch)
 
-    card = {"config": identity(config), "classes": train.classes}
+    card = {"config": as_dict(config), "classes": train.classes}
     save_weights(folder / "classifier.safetensors", model.state_dict(), card)
     metrics = {}
     for name, measured in images.items():

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from rag_lib.augment import preprocess
 from rag_lib.checkpoint import Steps
-from rag_lib.config import GanConfig
+from rag_lib.config import GanConfig, as_dict
 from rag_lib.images import Images
 from rag_lib.losses import GENERATOR_LOSSES, discriminator_loss
 from rag_lib.models.gan import Discriminator, Generator
-from rag_lib.runs import Run, cached, identity
+from rag_lib.runs import Run, cached
 from rag_lib.storage import save_weights
 from rag_lib.training import (
     adam,
@@ -118,7 +118,7 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
                     grid = torchvision.utils.make_grid((average(z_shown, y_shown) + 1) / 2, nrow=columns)
                 torchvision.utils.save_image(grid, folder / "samples" / f"step-{step + 1:06d}.png")
 
-    card = {"config": identity(config), "classes": train.classes}
+    card = {"config": as_dict(config), "classes": train.classes}
     save_weights(folder / "generator.safetensors", average.state_dict(), card)
     return steps.history[-1] | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
 

@@ -120,7 +120,7 @@ def test_a_run_of_an_older_version_with_other_fields_is_stale(results):
     run = cached("gan", CONFIG, lambda folder: {})
     config = json.loads((run.folder / "config.json").read_text())
     del config["ema"]
-    older = results / "runs" / f"gan-{runs_module.hash_of(config)}"
+    older = results / "runs" / "gan-0123456789ab"
     older.mkdir()
     write_json(older / "config.json", config)
     write_json(older / "metrics.json", {})
