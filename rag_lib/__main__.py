@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import rag_lib
-from rag_lib import plots, study
+from rag_lib import plots, report, study
 from rag_lib.config import Settings
 from rag_lib.data import load
 from rag_lib.errors import UserError
 from rag_lib.generate import generate, load_generator
 from rag_lib.paths import ROOT, results_dir
 from rag_lib.presets import DATASETS, PRESETS
-from rag_lib.runs import clean_runs, list_runs
+from rag_lib.runs import clean_runs, finished, list_runs
 
 NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")
 
@@ -61,6 +61,12 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--gan-steps", type=int, help="the GAN's iterations (default: the preset's)")
         sub.add_argument("--classifier-steps", type=int, help="the classifiers' iterations (default: the preset's)")
         sub.add_argument(
+            "--arms", help="commas between them (default: generated,original,mixed,mixed_add,original_plain)"
+        )
+        sub.add_argument(
+            "--replicates", type=int, default=1, help="draws of the real images, each with a GAN (default: 1)"
+        )
+        sub.add_argument(
             "--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
             help="any other field, such as gan.lr=1e-4; may be given again",
         )  # fmt: skip
@@ -84,8 +90,9 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
             overrides[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             overrides[name] = value  # a word, such as cosine
-    names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps")
+    names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps", "replicates")
     given = {name: getattr(options, name) for name in names} | {"overrides": overrides}
+    given["arms"] = options.arms.split(",") if options.arms else None
     kind, _, path = options.dataset.partition(":")
     if kind == "folder" and path:  # a shell's relative path starts where the shell is; a notebook's, at the repository
         given["dataset"] = f"folder:{Path(path).expanduser().absolute()}"
@@ -108,15 +115,16 @@ def gallery(options: argparse.Namespace) -> None:
 
 
 def classify(options: argparse.Namespace) -> None:
-    settings = study.settings_for(**parameters(options))
-    report(settings)
+    print_results(study.settings_for(**parameters(options)))
 
 
-def report(settings: Settings) -> None:
-    table, quality = study.classify(settings, load(settings.data))
-    print(f"\nAccuracy on the real test images of {settings.dataset} (%), mean over seeds, by the images trained on:\n")
-    print(study.summary(table).to_string())
-    print(f"\n{study.conclusion(table)}\n\n{study.gallery_conclusion(quality)}\n")
+def print_results(settings: Settings) -> None:
+    table, qualities = study.run([settings])
+    print(f"\nAccuracy on the real test images of {settings.dataset} (%), by the images trained on:\n")
+    print(report.summary_with_intervals(table).to_string())
+    print(f"\n{report.conclusion(table)}\n")
+    for run in qualities.get("run_id", []):
+        print(f"{report.gallery_conclusion(finished(run))}\n")
     for name in ("classify", "classify_provenance", "quality", "quality_provenance"):
         print(f"table     {results_dir() / 'tables' / name}.csv")
 
@@ -142,7 +150,7 @@ def notebooks(options: argparse.Namespace) -> None:
         except PapermillExecutionError as e:
             raise UserError(f"{e.ename}: {e.evalue} (in {output}, cell {e.exec_count})") from e
         forget_paths(output)
-    report(settings)
+    print_results(settings)
     for path in executed:
         print(f"notebook  {path}")
     for path in sorted((results_dir() / "figures").glob(f"*-{settings.name}.png")):

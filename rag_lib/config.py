@@ -15,8 +15,11 @@ from rag_lib.errors import UserError
 # Bumped with any change of the numbers that a config gives, so that old runs are not reused.
 NUMERICS = 2
 
-CLASSIFIERS = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
-ARMS = ("generated", "original", "mixed")
+PAPER_CLASSIFIERS = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
+CLASSIFIERS = (*PAPER_CLASSIFIERS, "fast_cnn")
+# the paper's three groups, then the controls (arms.py says what each is)
+ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain", "original_half", "generated_shuffled")
+REAL_ARMS = ("original", "original_plain", "original_half")  # they need no generator
 
 
 def setting(default: Any, *, choices: tuple = (), low: float | None = None, high: float | None = None, added=False):
@@ -71,6 +74,9 @@ class DataConfig(Checked):
     rotation: float = setting(10.0, low=0, high=180)  # degrees: uniform in +-rotation, in training only
     contrast: bool = True  # stretch each image to the full range, in training and test alike
     split_seed: int = setting(0, low=0, high=2**63 - 1)  # what torch's generators take
+    n_real: int = setting(0, low=0, added=True)  # real training images in total, drawn by split_seed; 0: all
+    translation: int = setting(0, low=0, high=8, added=True)  # pixels: uniform shift up to it, in training only
+    flip: bool = setting(False, added=True)  # each image mirrored left to right at random, in training only
 
     def __post_init__(self):
         super().__post_init__()
@@ -86,13 +92,21 @@ class GanConfig(Checked):
     seed: int = setting(0, low=0)
     z_dim: int = setting(100, low=1)
     width: int = setting(64, low=4)  # channels of the generator's third and the discriminator's first layer
-    attention: str = setting("spam", choices=("spam", "spam_per_channel", "none"))
+    attention: str = setting("spam", choices=("spam", "spam_per_channel", "none", "cbam", "se"))
+    residual: bool = setting(True, added=True)  # S * X + X (Eq. 3); False: S * X
     d_norm: str = setting("batch", choices=("batch", "spectral"))  # in the discriminator
-    loss: str = setting("non_saturating", choices=("non_saturating", "minimax"))
+    g_norm: str = setting("batch", choices=("batch", "conditional"), added=True)  # in the generator
+    loss: str = setting("non_saturating", choices=("non_saturating", "minimax", "hinge"))
+    diff_augment: bool = setting(False, added=True)  # D sees moved and recoloured images, real and generated alike
+    # how generated images get labels: an input of both networks; a generator a class; or an unconditional
+    # generator whose images are labelled by `labeller`, a classifier trained on the same real images
+    labels: str = setting("conditional", choices=("conditional", "per_class", "pseudo"), added=True)
+    labeller: "ClassifierConfig | None" = setting(None, added=True)  # noqa: RUF009
+    only_class: int = setting(-1, low=-1, added=True)  # one of the generators of `per_class`; -1: all classes
     steps: int = setting(50_000, low=1)
     batch_size: int = setting(64, low=2)
     lr: float = setting(1e-4, low=0)
-    schedule: str = setting("step", choices=("step", "cosine"))
+    schedule: str = setting("step", choices=("step", "cosine", "triangle"))
     lr_step: int = setting(2_500, low=1)  # iterations between two decays; the paper gives gamma only
     lr_gamma: float = setting(0.85, low=0, high=1)
     weight_decay: float = setting(1e-4, low=0)  # L2, inside Adam as the paper's PyTorch does it
@@ -100,6 +114,12 @@ class GanConfig(Checked):
     beta2: float = setting(0.999, low=0, high=0.9999)
     ema: float = setting(0.0, low=0, high=0.99999)  # decay of the generator's moving average; 0: none
     precision: str = setting("auto", choices=("auto", "fp32", "bf16"))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if (self.labels == "pseudo") != (self.labeller is not None):
+            raise UserError(f"gan.labels = {self.labels!r} and gan.labeller = {self.labeller} do not go together")
+        check_same_images(self.data, self.labeller, "gan.labeller")
 
 
 @dataclass(frozen=True)
@@ -109,19 +129,35 @@ class ClassifierConfig(Checked):
     data: DataConfig = DataConfig()
     gan: GanConfig | None = None  # the generator of the arm's synthetic images; None: the arm needs none
     arm: str = setting("original", choices=ARMS)
+    share: float = setting(0.5, low=0, high=1, added=True)  # of generated images in the arm `mixed`
     model: str = "cnn"
     stem: str = setting("imagenet", choices=("imagenet", "cifar"))
     seed: int = setting(0, low=0)
     steps: int = setting(50_000, low=1)
     batch_size: int = setting(64, low=2)
+    label_smoothing: float = setting(0.0, low=0, high=0.5, added=True)
+    optimizer: str = setting("adam", choices=("adam", "sgd"), added=True)  # sgd: Nesterov's, momentum beta1
     lr: float = setting(1e-4, low=0)
-    schedule: str = setting("step", choices=("step", "cosine"))
+    schedule: str = setting("step", choices=("step", "cosine", "triangle"))
     lr_step: int = setting(2_500, low=1)
     lr_gamma: float = setting(0.85, low=0, high=1)
     weight_decay: float = setting(1e-4, low=0)
     beta1: float = setting(0.9, low=0, high=0.999)
     beta2: float = setting(0.999, low=0, high=0.9999)
     precision: str = setting("auto", choices=("auto", "fp32", "bf16"))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if (self.arm in REAL_ARMS) != (self.gan is None):
+            raise UserError(f"classifier.arm = {self.arm!r} and classifier.gan = {self.gan} do not go together")
+        check_same_images(self.data, self.gan, "classifier.gan")
+
+
+def check_same_images(data: DataConfig, other: "GanConfig | ClassifierConfig | None", name: str) -> None:
+    """Raises `UserError` unless `other` was trained on the very images of `data`."""
+    if other is not None and other.data != data:
+        differing = [f.name for f in fields(data) if getattr(data, f.name) != getattr(other.data, f.name)]
+        raise UserError(f"{name} was trained on other real images: {', '.join(f'data.{n}' for n in differing)} differ")
 
 
 @dataclass(frozen=True)
@@ -138,7 +174,7 @@ class QualityConfig(Checked):
 
 # by a run's kind, and by the name of the field that holds one
 CONFIGS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "judge": ClassifierConfig}
-CONFIGS |= {"quality": QualityConfig}
+CONFIGS |= {"labeller": ClassifierConfig, "quality": QualityConfig}
 
 
 def as_dict(config: Checked) -> dict[str, Any]:
@@ -168,7 +204,9 @@ class Settings:
     data: DataConfig
     gan: GanConfig
     classifiers: tuple[tuple[ClassifierConfig, int], ...]
-    judge: ClassifierConfig  # the small CNN, trained on real images, that says whether labels are right
+    judge: ClassifierConfig  # a classifier trained on real images, that says whether labels are right
+    arms: tuple[str, ...]
+    replicates: int  # draws of the real images, each with a GAN of its own
 
     @property
     def name(self) -> str:

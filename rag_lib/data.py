@@ -43,8 +43,27 @@ def load(config: DataConfig) -> Splits:
 
     Sets with a test part keep it, and give 5,000 (own folders a tenth) of their training images to `val`;
     sets without one give a fifth to `test` and a tenth to `val`; every class gives at least one image.
-    Raises `UserError` where files are missing, damaged or unusable.
+    Of what is left `n_real` images become `train`, class by class, and `val` is cut to as many: whoever has few
+    real images has no more of them to choose by. Raises `UserError` where files are missing, damaged or unusable.
     """
+    splits = _whole(config)
+    if not config.n_real:
+        return splits
+    n, k = len(splits.train), len(splits.train.classes)
+    if not k <= config.n_real <= n:
+        raise UserError(
+            f"data.n_real = {config.n_real} is out of range; the training images of {config.dataset} are {n:,} in {k} "
+            f"classes, so it must be at least {k} and at most {n}, or 0 for all"
+        )
+    parts = {"train": splits.train, "val": splits.val}
+    for name, images in parts.items():
+        if len(images) > config.n_real:
+            subset, _ = stratified_split(images.y, (config.n_real,), config.split_seed, at_least=1)
+            parts[name] = images[subset]
+    return Splits(**parts, test=splits.test)
+
+
+def _whole(config: DataConfig) -> Splits:
     kind, _, path = config.dataset.partition(":")
     if kind == "folder":
         train, test = folder.read(path, config.channels, config.stored_size, config.content or folder.fingerprint(path))

@@ -8,19 +8,21 @@ from torch import Tensor
 from rag_lib.config import from_dict
 from rag_lib.errors import UserError
 from rag_lib.images import Images
-from rag_lib.models.gan import Generator
+from rag_lib.models.gan import Generator, OnePerClass
 from rag_lib.runs import run_folder
 from rag_lib.storage import load_weights
+from rag_lib.train_classifier import build, predict
 from rag_lib.training import pick_device, rng
 
 # Kernels round differently for different batch sizes, so every chunk has this one, the last as well.
 CHUNK = 256
 
 
-def load_generator(run: str | Path) -> Generator:
+def load_generator(run: str | Path) -> Generator | OnePerClass:
     """The trained generator of a run (its name, its folder or a generator.safetensors), ready to sample.
 
-    It carries `config` and `classes` (names). Raises `UserError` where there is none.
+    It carries `config`, `classes` (names) and `labeller`, which is None unless labels are `pseudo`. Raises
+    `UserError` where there is none.
     """
     path = Path(run)
     if not path.exists():
@@ -34,7 +36,9 @@ def load_generator(run: str | Path) -> Generator:
     try:
         config = from_dict("gan", card["config"])
         classes = tuple(card["classes"])
-        generator = Generator(config, len(classes))
+        kind = OnePerClass if config.labels == "per_class" else Generator
+        generator = kind(config, 1 if config.labels == "pseudo" else len(classes))
+        generator.labeller = build(config.labeller, len(classes)) if config.labeller else None
         generator.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as e:
         raise UserError(f"{path} is no generator of this version of rag_lib; train it again") from e
@@ -51,6 +55,8 @@ def latents(n: int, z_dim: int, seed: int) -> Tensor:
 @torch.no_grad()
 def sample(generator: Generator, z: Tensor, y: Tensor) -> Tensor:
     """The images of these z and labels, uint8, N x C x H x W, on the CPU; computed in padded chunks."""
+    if isinstance(generator, OnePerClass):
+        return generator.by_class(sample, z, y)
     device = next(generator.parameters()).device
     images = []
     for zs, ys in zip(z.split(CHUNK), y.split(CHUNK), strict=True):
@@ -68,18 +74,31 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
-def generate(generator: Generator, n: int, seed: int) -> Images:
-    """`n` labelled images, the classes in turn; image i depends on `seed` and i alone, whatever `n`."""
+def generate(generator: Generator | OnePerClass, n: int, seed: int) -> Images:
+    """`n` labelled images; image i depends on `seed` and i alone, whatever `n`.
+
+    The classes come in turn, but where a labeller says what an unconditional generator drew: as it draws them.
+    """
     z, y = latents(n, generator.z_dim, seed), labels(generator, n)
-    return Images(sample(generator, z, y), y, generator.classes)
+    x = sample(generator, z, y)
+    if generator.labeller is not None:
+        y = label(generator, x)
+    return Images(x, y, generator.classes)
 
 
-def labels(generator: Generator, n: int) -> Tensor:
+def label(generator: Generator, x: Tensor) -> Tensor:
+    """What the labeller sees in uint8 images, which have the generator's size; int64, N."""
+    config = generator.config.labeller
+    size = config.data.stored_size
+    return predict(generator.labeller, Images(x, torch.zeros(len(x), dtype=torch.int64), ()).padded_to(size).x, config)
+
+
+def labels(generator: Generator | OnePerClass, n: int) -> Tensor:
     """The classes in turn: int64, `n`."""
     return torch.arange(n) % generator.n_classes
 
 
-def attention_maps(generator: Generator, n: int, seed: int) -> list[Tensor]:
+def attention_maps(generator: Generator | OnePerClass, n: int, seed: int) -> list[Tensor]:
     """Each SPAM's S for the first images of `generate(generator, n, seed)`: n x 1 x h x w in (0, 1), on the CPU."""
     device = next(generator.parameters()).device
     z, y = latents(n, generator.z_dim, seed), labels(generator, n)

@@ -23,4 +23,19 @@ def non_saturating_loss(fake_logits: Tensor) -> Tensor:
     return F.softplus(-fake_logits).mean()
 
 
-GENERATOR_LOSSES = {"minimax": minimax_loss, "non_saturating": non_saturating_loss}
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E[max(0, 1 - l(x))] + E[max(0, 1 + l(G(z)))]: D learns only from what it is not yet sure of (Lim and Ye 2017)."""
+    return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+
+
+def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
+    """-E[l(G(z))], the generator's side of the hinge loss."""
+    return -fake_logits.mean()
+
+
+# by the config's `loss`: what D and what G minimises
+LOSSES = {
+    "minimax": (discriminator_loss, minimax_loss),
+    "non_saturating": (discriminator_loss, non_saturating_loss),
+    "hinge": (hinge_discriminator_loss, hinge_generator_loss),
+}

@@ -19,7 +19,7 @@ from rag_lib.images import Images
 from rag_lib.paths import results_dir
 
 # Okabe and Ito's colours, which the colour-blind tell apart
-COLOURS = dict(zip(ARMS, ("#E69F00", "#0072B2", "#009E73"), strict=True))
+COLOURS = dict(zip(ARMS, ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000"), strict=True))
 
 
 def use_style() -> None:

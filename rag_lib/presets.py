@@ -6,11 +6,21 @@ A dataset or a preset names only what it changes, and why. Unknown names raise `
 import difflib
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
-from rag_lib.config import CLASSIFIERS, Checked, ClassifierConfig, DataConfig, GanConfig, Settings, check_value
+from rag_lib.arms import parse_arm
+from rag_lib.config import (
+    CLASSIFIERS,
+    PAPER_CLASSIFIERS,
+    Checked,
+    ClassifierConfig,
+    DataConfig,
+    GanConfig,
+    Settings,
+    check_value,
+)
 from rag_lib.errors import UserError
 
 _CIFAR = {
@@ -56,9 +66,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# the paper's three, and the two that its claim and ours are measured against
+DEFAULT_ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain")
+LABELLER_SEED = 1_000
+
 _SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig}
 # What the study itself sets for each run, so nobody can override it.
-_RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model"}
+_RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share", "labeller", "only_class"}
 
 
 def resolve(
@@ -67,14 +81,16 @@ def resolve(
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
     content: str = "",
+    arms: Sequence[str] | None = None,
+    replicates: int = 1,
 ) -> Settings:
     """The settings of a study: the paper's defaults, then the dataset's, the preset's and the caller's deltas.
 
     `overrides` maps `"section.field"` to a value, where a section is `data`, `gan`, `classifier` (all of
     them) or one classifier's name (`"gan.steps"`, `"classifier.lr"`, `"resnet18.stem"`), or
     `"classifiers"` to the number of seeds by name. `seed` is the GAN's; `content` is the hash of an own
-    folder's content. `RAG_SMOKE=1` in the environment replaces any preset by `smoke`. Raises `UserError`
-    for anything unknown or mistyped.
+    folder's content; `arms` are those of arms.py, None for the study's usual ones. `RAG_SMOKE=1` in the
+    environment replaces any preset by `smoke`. Raises `UserError` for anything unknown or mistyped.
     """
     check_value("dataset", dataset, str)
     kind = "folder" if dataset.startswith("folder:") else dataset
@@ -93,13 +109,12 @@ def resolve(
             """{"gan.lr": 1e-4} (papermill: -y 'overrides: {gan.lr: 1.0e-4}')"""
         )
 
-    classifiers: Mapping[str, int] = dict.fromkeys(CLASSIFIERS, 1)
+    classifiers: Mapping[str, int] = dict.fromkeys(PAPER_CLASSIFIERS, 1)
     values: dict[str, dict[str, Any]] = {}
     for deltas in (DATASETS[kind], PRESETS[preset], overrides):
         classifiers = deltas.get("classifiers", classifiers)
         apply({key: value for key, value in deltas.items() if key != "classifiers"}, values)
     data = DataConfig(dataset=dataset, content=content, **values.get("data", {}))
-    gan = GanConfig(data=data, seed=seed, **values.get("gan", {}))
 
     def classifier(name: str) -> ClassifierConfig:
         return ClassifierConfig(data=data, model=name, **values.get("classifier", {}) | values.get(name, {}))
@@ -110,9 +125,41 @@ def resolve(
         if section and section not in (*_SECTIONS, "cnn", *dict(seeds)):
             trained = ", ".join(dict(seeds))
             raise UserError(f"override {key!r} is of no use: {section} is not among the classifiers ({trained})")
+    judge = classifier("cnn")
+    of_gan = values.get("gan", {})
+    # its own seed, so that the judge does not meet its own labels
+    labeller = replace(judge, seed=judge.seed + LABELLER_SEED) if of_gan.get("labels") == "pseudo" else None
+    gan = GanConfig(data=data, seed=seed, labeller=labeller, **of_gan)
+    check_value("replicates", replicates, int, low=1)
+    arms = check_arms(DEFAULT_ARMS if arms is None else arms)
     variant = "" if not overrides and seed == 0 else hash_of_variant(seed, overrides)
     trained = tuple((classifier(name), n) for name, n in seeds)
-    return Settings(dataset, preset, variant, data, gan, trained, classifier("cnn"))
+    return Settings(dataset, preset, variant, data, gan, trained, judge, arms, replicates)
+
+
+def replicate(settings: Settings, r: int) -> Settings:
+    """The study with another draw of the real images and another seed of the GAN, the r-th from its own (0)."""
+    data = replace(settings.data, split_seed=settings.data.split_seed + r)
+    labeller = settings.gan.labeller and replace(settings.gan.labeller, data=data)
+    return replace(
+        settings,
+        data=data,
+        gan=replace(settings.gan, data=data, labeller=labeller, seed=settings.gan.seed + r),
+        classifiers=tuple((replace(c, data=data), seeds) for c, seeds in settings.classifiers),
+        judge=replace(settings.judge, data=data),
+        replicates=1,
+    )
+
+
+def check_arms(arms: Sequence[str]) -> tuple[str, ...]:
+    """Raises `UserError` for an arm that is unknown or named twice."""
+    if isinstance(arms, str) or not isinstance(arms, Sequence) or not arms:
+        raise UserError(f'arms = {arms!r} must be a list such as ["original", "mixed_add"]')
+    for spec in arms:
+        parse_arm(spec)
+    if len(set(arms)) < len(arms):
+        raise UserError(f"arms = {list(arms)} names an arm twice")
+    return tuple(arms)
 
 
 def hash_of_variant(seed: int, overrides: Mapping[str, Any]) -> str:

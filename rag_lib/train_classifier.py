@@ -12,15 +12,15 @@ from rag_lib.augment import preprocess
 from rag_lib.checkpoint import Steps
 from rag_lib.config import ClassifierConfig, as_dict
 from rag_lib.images import Images
-from rag_lib.models.classifier import build_classifier
+from rag_lib.models.classifier import FastCNN, build_classifier
 from rag_lib.runs import Run, cached
 from rag_lib.storage import load_weights, save_weights
 from rag_lib.training import (
-    adam,
     autocast,
     batch_indices,
     keep_freed_memory,
     lr_at,
+    optimizer_of,
     pick_device,
     pick_precision,
     rng,
@@ -29,6 +29,7 @@ from rag_lib.training import (
 )
 
 EVALUATION_BATCH = 250
+N_WHITENING = 5_000  # images whose patches' covariance the first layer of `fast_cnn` undoes
 
 
 def train_classifier(config: ClassifierConfig, images: Callable[[], dict[str, Images]], title: str = "") -> Run:
@@ -64,12 +65,17 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
 
     torch.manual_seed(seed_of("classifier", config.seed, "weights"))
     model = build(config, n_classes).to(device, memory_format=torch.channels_last).train()
-    optimizer = adam(model, config)
+    if isinstance(model, FastCNN):
+        some = batch_indices(
+            len(train), min(len(train), N_WHITENING), seed_of("classifier", config.seed, "whitening"), 0
+        )
+        model.whiten(preprocess(train.x[some.to(device)], config.data))
+    optimizer = optimizer_of(model, config)
     seed = seed_of("classifier", config.seed, "order")
 
     title = title or f"{config.model} {config.arm}"
     with Steps(
-        folder, config.steps, {"model": model, "adam": optimizer}, title, f"try a smaller {config.model}.lr"
+        folder, config.steps, {"model": model, "optimizer": optimizer}, title, f"try a smaller {config.model}.lr"
     ) as steps:
         for step in steps:
             batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
@@ -78,7 +84,7 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
             torch.manual_seed(seed_of("classifier", config.seed, "dropout", step))
             with autocast(precision, device):
                 logits = model(x.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), batch.y)
+            loss = F.cross_entropy(logits.float(), batch.y, label_smoothing=config.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -2,20 +2,23 @@
 
 import copy
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import torch
 import torchvision
 from torch import Tensor
 
-from rag_lib.augment import preprocess
+from rag_lib.augment import diff_augment, preprocess
 from rag_lib.checkpoint import Steps
 from rag_lib.config import GanConfig, as_dict
 from rag_lib.images import Images
-from rag_lib.losses import GENERATOR_LOSSES, discriminator_loss
+from rag_lib.losses import LOSSES
 from rag_lib.models.gan import Discriminator, Generator
 from rag_lib.runs import Run, cached
-from rag_lib.storage import save_weights
+from rag_lib.storage import load_weights, save_weights, write_whole
 from rag_lib.training import (
     adam,
     autocast,
@@ -33,24 +36,29 @@ from rag_lib.training import (
 N_SAMPLES = 10  # sample grids over the training
 
 
-def train_gan(config: GanConfig, train: Images) -> Run:
+def train_gan(config: GanConfig, train: Images, labeller: Run | None = None) -> Run:
     """The finished run of this GAN, trained on `train` unless it is there already.
 
+    `labeller`: where labels are `pseudo`, the run of `config.labeller`; its weights go into the generator's file.
     The run's folder gets history.csv, samples/step-*.png and generator.safetensors (the moving average
     where `ema` is set). Raises `UserError` if a loss stops being finite.
     """
-    return cached("gan", config, lambda folder: _train(config, train, folder))
+    if config.labels == "per_class":
+        return cached("gan", config, lambda folder: _train_per_class(config, train, folder))
+    return cached("gan", config, lambda folder: _train(config, train, folder, labeller))
 
 
-def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, generator_loss) -> dict[str, Tensor]:
+def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, seen=lambda x: x) -> dict[str, Tensor]:
     """One iteration of Eq. 1: D learns to tell `real` from G(z), then G learns to be taken for real.
 
     `real`: N x C x H x W in [-1, 1]; `y`: the labels of both the real and the generated images; `z`:
-    N x z_dim. Returns the two losses and the mean probabilities D(x) and D(G(z)), scalars.
+    N x z_dim; `losses`: D's and G's, on logits; `seen`: how images reach D. Returns the two losses and the mean
+    probabilities D(x) and D(G(z)), scalars.
     """
+    discriminator_loss, generator_loss = losses
     fake = G(z, y)
 
-    real_logits, fake_logits = discriminate(D, real, fake.detach(), y)
+    real_logits, fake_logits = discriminate(D, seen(real), seen(fake.detach()), y)
     loss_d = discriminator_loss(real_logits, fake_logits)
     adam_d.zero_grad()
     loss_d.backward()
@@ -59,7 +67,7 @@ def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, generator
     # G's step needs the gradient through D, not D's own; and D has just changed, so autocast must not take
     # its bf16 copy of D's old weights, which it keeps only of weights that require gradients
     D.requires_grad_(False)
-    loss_g = generator_loss(D(fake, y))
+    loss_g = generator_loss(D(seen(fake), y))
     adam_g.zero_grad()
     loss_g.backward()
     adam_g.step()
@@ -77,10 +85,13 @@ def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tup
     return D(torch.cat([real, fake]), y.repeat(2)).chunk(2)
 
 
-def _train(config: GanConfig, train: Images, folder: Path) -> dict:
+def _train(config: GanConfig, train: Images, folder: Path, labeller: Run | None) -> dict:
     keep_freed_memory()
     device = pick_device()
     precision = pick_precision(config.precision, device)
+    card = {"config": as_dict(config), "classes": train.classes}
+    if config.labels == "pseudo":  # one class, of all images
+        train = replace(train, y=torch.zeros_like(train.y), classes=("image",))
     n_classes = len(train.classes)
     train = train.to(device)
 
@@ -89,8 +100,6 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
     D = Discriminator(config, n_classes).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(G)
     adam_g, adam_d = adam(G, config), adam(D, config)
-    generator_loss = GENERATOR_LOSSES[config.loss]
-
     columns = min(n_classes, 10)
     y_shown = torch.arange(columns).repeat(4).to(device)
     z_shown = torch.randn(len(y_shown), config.z_dim, generator=rng("gan", config.seed, "shown")).to(device)
@@ -99,7 +108,8 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
     seed = seed_of("gan", config.seed, "order")
 
     parts = {"G": G, "D": D, "average": average, "adam_g": adam_g, "adam_d": adam_d}
-    with Steps(folder, config.steps, parts, f"GAN {config.data.dataset}", "try a smaller gan.lr") as steps:
+    title = f"GAN {config.data.dataset}" + (f", {train.classes[0]}" if config.only_class >= 0 else "")
+    with Steps(folder, config.steps, parts, title, "try a smaller gan.lr") as steps:
         for step in steps:
             batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
             numbers = rng("gan", config.seed, "step", step)
@@ -107,8 +117,9 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
             z = torch.randn(config.batch_size, config.z_dim, generator=numbers).to(device)
             for optimizer in (adam_g, adam_d):
                 set_lr(optimizer, lr_at(config, step))
+            seen = partial(diff_augment, generator=numbers) if config.diff_augment else lambda x: x
             with autocast(precision, device):
-                values = gan_step(G, D, adam_g, adam_d, real, batch.y, z, generator_loss)
+                values = gan_step(G, D, adam_g, adam_d, real, batch.y, z, LOSSES[config.loss], seen)
             update_average(average, G, config.ema)
             steps.log(lr=lr_at(config, step), **values)
 
@@ -118,9 +129,33 @@ def _train(config: GanConfig, train: Images, folder: Path) -> dict:
                     grid = torchvision.utils.make_grid((average(z_shown, y_shown) + 1) / 2, nrow=columns)
                 torchvision.utils.save_image(grid, folder / "samples" / f"step-{step + 1:06d}.png")
 
-    card = {"config": as_dict(config), "classes": train.classes}
-    save_weights(folder / "generator.safetensors", average.state_dict(), card)
+    weights = average.state_dict()
+    if labeller is not None:
+        of_labeller, _ = load_weights(labeller.folder / "classifier.safetensors")
+        weights |= {f"labeller.{name}": tensor for name, tensor in of_labeller.items()}
+    save_weights(folder / "generator.safetensors", weights, card)
     return steps.history[-1] | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
+
+
+def _train_per_class(config: GanConfig, train: Images, folder: Path) -> dict:
+    """A run for each class, of an equal part of the steps: together they see as many images as one for all would."""
+    steps = max(1, config.steps // len(train.classes))
+    runs, weights = [], {}
+    for c, name in enumerate(train.classes):
+        of_class = train[train.y == c]
+        of_class = replace(of_class, y=torch.zeros_like(of_class.y), classes=(name,))
+        runs.append(train_gan(replace(config, labels="conditional", only_class=c, steps=steps), of_class))
+        one, _ = load_weights(runs[-1].folder / "generator.safetensors")
+        weights |= {f"generators.{c}.{key}": tensor for key, tensor in one.items()}
+    (folder / "samples").mkdir(exist_ok=True)
+    for path in sorted((runs[0].folder / "samples").glob("*.png")):
+        columns = [torchvision.io.read_image(str(run.folder / "samples" / path.name)) for run in runs[:10]]
+        torchvision.io.write_png(torch.cat(columns, -1), str(folder / "samples" / path.name))
+    history = pd.concat([run.history() for run in runs]).groupby("step", as_index=False).mean()
+    write_whole(folder / "history.csv", history.to_csv(index=False, lineterminator="\n").encode())
+    save_weights(folder / "generator.safetensors", weights, {"config": as_dict(config), "classes": train.classes})
+    counts = {name: sum(run.metrics[name] for run in runs) for name in ("parameters_g", "parameters_d")}
+    return history.iloc[-1].to_dict() | counts
 
 
 def n_parameters(model: torch.nn.Module) -> int:

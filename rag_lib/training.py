@@ -87,8 +87,12 @@ def lr_at(config: GanConfig | ClassifierConfig, step: int) -> float:
     """The learning rate of iteration `step`.
 
     `step`: the paper's decay by `lr_gamma` every `lr_step` iterations. `cosine`: up in a line over the
-    first tenth of the training, then down to 0 along half a cosine.
+    first tenth of the training, then down to 0 along half a cosine. `triangle`: up in a line over the first fifth,
+    then down to 0 in a line.
     """
+    if config.schedule == "triangle":
+        peak = max(1.0, config.steps / 5)
+        return config.lr * min((step + 1) / peak, (config.steps - step) / max(1.0, config.steps - peak), 1.0)
     if config.schedule == "cosine":
         warm_up = math.ceil(config.steps / 10)
         if step < warm_up:
@@ -104,6 +108,15 @@ def adam(model: nn.Module, config: GanConfig | ClassifierConfig) -> torch.optim.
     return torch.optim.Adam(
         model.parameters(), config.lr, betas, weight_decay=config.weight_decay, fused=device in ("cpu", "cuda")
     )
+
+
+def optimizer_of(model: nn.Module, config: ClassifierConfig) -> torch.optim.Optimizer:
+    """Adam, or stochastic gradient descent with Nesterov's momentum `beta1`."""
+    if config.optimizer == "adam":
+        return adam(model, config)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    decay = config.weight_decay
+    return torch.optim.SGD(weights, config.lr, momentum=config.beta1, weight_decay=decay, nesterov=config.beta1 > 0)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

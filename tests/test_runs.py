@@ -1,16 +1,16 @@
 """Run folders: content-addressed, atomic, never computed twice, never outside results/runs."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
 
 from rag_lib import config as config_module
 from rag_lib import runs as runs_module
-from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
+from rag_lib.config import ClassifierConfig, DataConfig, GanConfig, as_dict
 from rag_lib.errors import UserError
-from rag_lib.runs import Run, cached, clean_runs, collect, list_runs, run_folder, run_id, write_json
+from rag_lib.runs import Run, cached, clean_runs, collect, list_runs, names_itself, run_folder, run_id, write_json
 
 CONFIG = GanConfig()
 
@@ -133,3 +133,38 @@ def test_confusion_keeps_names_that_look_like_numbers_or_gaps(tmp_path):
     counts = Run("x", tmp_path, {}, reused=True).confusion()
     assert list(counts.index) == list(counts.columns) == names
     assert counts.to_numpy().sum() == 16
+
+
+def test_a_field_added_later_leaves_the_names_of_published_runs_alone_and_names_new_ones():
+    """The id of a default is pinned above; what a saved config lacks is read as the default."""
+    saved = as_dict(CONFIG)
+    for f in fields(CONFIG):
+        if f.metadata.get("added"):
+            del saved[f.name]
+    assert names_itself(run_id("gan", CONFIG), saved)
+    assert run_id("gan", replace(CONFIG, residual=False)) != run_id("gan", CONFIG)
+    assert run_id("gan", replace(CONFIG, data=DataConfig(n_real=50))) != run_id("gan", CONFIG)
+
+
+def test_the_defaults_of_added_fields_are_what_the_code_did_before_them():
+    """They must never change: the name of a run without them stands for these."""
+    added = {
+        f"{cls.__name__}.{f.name}": f.default
+        for cls in (DataConfig, GanConfig, ClassifierConfig)
+        for f in fields(cls)
+        if f.metadata.get("added")
+    }
+    assert added == {
+        "DataConfig.n_real": 0,
+        "DataConfig.translation": 0,
+        "DataConfig.flip": False,
+        "GanConfig.labels": "conditional",
+        "GanConfig.labeller": None,
+        "GanConfig.only_class": -1,
+        "GanConfig.residual": True,
+        "GanConfig.g_norm": "batch",
+        "GanConfig.diff_augment": False,
+        "ClassifierConfig.share": 0.5,
+        "ClassifierConfig.label_smoothing": 0.0,
+        "ClassifierConfig.optimizer": "adam",
+    }

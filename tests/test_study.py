@@ -9,13 +9,29 @@ import pytest
 import torch
 from PIL import Image
 
-from rag_lib import paper, plots, study
+from rag_lib import paper, plots, report, study
+from rag_lib.arms import arm, parse_arm
+from rag_lib.config import ARMS, REAL_ARMS, ClassifierConfig
+from rag_lib.errors import UserError
 from rag_lib.data import load
 from rag_lib.images import Images
 from rag_lib.presets import resolve
 from rag_lib.runs import Run
 
-SETTINGS = resolve(preset="smoke")
+SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
+
+
+def group(spec: str, real: Images, synthetic: Images, seed: int = 0) -> Images:
+    name, share = parse_arm(spec)
+    gan = None if name in REAL_ARMS else SETTINGS.gan
+    return arm(ClassifierConfig(arm=name, share=share, gan=gan, seed=seed), real, synthetic)
+
+
+def classify(settings, splits):
+    """One replicate of these settings on these images, which need not be those that the settings name."""
+    gan = study.run_gan(settings, splits)
+    quality = study.run_quality(settings, splits, gan)
+    return study.run_classifiers(settings, splits, gan)[0], quality
 
 
 def constant(value: int, n: int = 20, size: int = 28) -> Images:
@@ -24,28 +40,28 @@ def constant(value: int, n: int = 20, size: int = 28) -> Images:
 
 @pytest.mark.parametrize(("name", "real", "synthetic"), [("original", 20, 0), ("generated", 0, 20), ("mixed", 10, 10)])
 def test_the_three_groups_are_equally_large_and_composed_as_the_paper_says(name, real, synthetic):
-    group = study.arm(name, constant(1), constant(2), seed=0)
-    assert (group.x[:, 0, 0, 0] == 1).sum() == real
-    assert (group.x[:, 0, 0, 0] == 2).sum() == synthetic
+    images = group(name, constant(1), constant(2))
+    assert (images.x[:, 0, 0, 0] == 1).sum() == real
+    assert (images.x[:, 0, 0, 0] == 2).sum() == synthetic
 
 
 def test_the_mixed_groups_halves_have_every_class():
-    group = study.arm("mixed", constant(1), constant(2), seed=0)
+    images = group("mixed", constant(1), constant(2))
     for value in (1, 2):
-        assert group.y[group.x[:, 0, 0, 0] == value].sort().values.tolist() == list(range(10))
+        assert images.y[images.x[:, 0, 0, 0] == value].sort().values.tolist() == list(range(10))
 
 
 def test_generated_crops_are_continued_to_the_stored_size():
-    group = study.arm("mixed", constant(1, size=32), constant(2, size=28), seed=0)
-    assert group.x.shape == (20, 1, 32, 32)
+    images = group("mixed", constant(1, size=32), constant(2, size=28))
+    assert images.x.shape == (20, 1, 32, 32)
 
 
 def test_the_table_has_a_row_a_run_and_a_second_study_reuses_all_of_them(digits, results):
-    table, quality = study.classify(SETTINGS, digits)
+    table, quality = classify(SETTINGS, digits)
     assert list(table["arm"]) == ["generated", "original", "mixed"]
     assert table["test_accuracy"].between(0, 100).all()
     files = {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
-    again, quality_again = study.classify(SETTINGS, digits)
+    again, quality_again = classify(SETTINGS, digits)
     assert quality_again.metrics == quality.metrics
     pd.testing.assert_frame_equal(table, again)
     assert files == {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
@@ -73,7 +89,7 @@ def test_nothing_but_the_train_split_reaches_the_gan_and_the_classifiers_weights
 
     def weights(splits, name: str) -> dict[str, bytes]:
         monkeypatch.setenv("RAG_RESULTS", str(results / name))
-        study.classify(SETTINGS, splits)
+        classify(SETTINGS, splits)
         return {p.parent.name: p.read_bytes() for p in (results / name / "runs").rglob("*.safetensors")}
 
     true = weights(digits, "true")
@@ -86,7 +102,7 @@ def test_nothing_but_the_train_split_reaches_the_gan_and_the_classifiers_weights
 def test_the_original_group_does_not_depend_on_the_generator(digits):
     tables = []
     for seed in (0, 1):
-        settings = resolve(preset="smoke", seed=seed)
+        settings = replace(resolve(preset="smoke", seed=seed), arms=SETTINGS.arms)
         tables.append(study.run_classifiers(settings, digits, study.run_gan(settings, digits))[0].set_index("arm"))
     assert tables[0].run_id["original"] == tables[1].run_id["original"]
     assert tables[0].run_id["mixed"] != tables[1].run_id["mixed"]
@@ -94,12 +110,12 @@ def test_the_original_group_does_not_depend_on_the_generator(digits):
 
 def test_the_gan_is_judged_on_labels_it_was_asked_for(digits):
     gan = study.run_gan(SETTINGS, digits)
-    run = study.run_gan_test(SETTINGS, digits, gan)
+    run = study.run_quality(SETTINGS, digits, gan)
     counts = run.confusion()
     assert counts.to_numpy().sum() == 10_000
     assert counts.sum(axis=1).tolist() == [1_000] * 10
     assert run.metrics["gan_test_accuracy"] == pytest.approx(counts.to_numpy().trace() / 10_000)
-    assert f"{100 * run.metrics['gan_test_accuracy']:.2f}%" in study.gallery_conclusion(run)
+    assert f"{100 * run.metrics['gan_test_accuracy']:.2f}%" in report.gallery_conclusion(run)
 
 
 def test_summary_and_conclusion_say_what_the_table_says():
@@ -110,8 +126,8 @@ def test_summary_and_conclusion_say_what_the_table_says():
             "test_accuracy": [90.0, 98.0, 97.0, 92.0, 99.0, 97.5],
         }
     )
-    assert study.summary(table).loc["cnn"].to_dict() == {"generated": 91.0, "original": 98.5, "mixed": 97.25}
-    text = study.conclusion(table)
+    assert report.summary(table).loc["cnn"].to_dict() == {"generated": 91.0, "original": 98.5, "mixed": 97.25}
+    text = report.conclusion(table)
     assert "98.50% from the original images, 97.25% (-1.25 points)" in text
     assert "91.00% (-7.50) from generated images alone" in text
 
@@ -128,14 +144,14 @@ def test_the_mixed_group_is_half_and_half_where_classes_are_rare_too():
     y = torch.cat([torch.zeros(28, dtype=torch.int64), torch.arange(1, 30)])
     real = Images(torch.ones(len(y), 1, 28, 28, dtype=torch.uint8), y, tuple(map(str, range(30))))
     synthetic = Images(torch.zeros(len(y), 1, 28, 28, dtype=torch.uint8), torch.arange(len(y)) % 30, real.classes)
-    group = study.arm("mixed", real, synthetic, seed=0)
-    assert (group.x[:, 0, 0, 0] == 1).sum() == len(y) // 2
-    assert len(group) == len(y)
+    images = group("mixed", real, synthetic)
+    assert (images.x[:, 0, 0, 0] == 1).sum() == len(y) // 2
+    assert len(images) == len(y)
 
 
 def test_the_real_half_depends_on_the_seed():
     real = replace(constant(1, n=40), x=torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 1, 28, 28))
-    halves = [study.arm("mixed", real, constant(200, n=40), seed).x[:20, 0, 0, 0].tolist() for seed in (0, 0, 1)]
+    halves = [group("mixed", real, constant(200, n=40), seed).x[:20, 0, 0, 0].tolist() for seed in (0, 0, 1)]
     assert halves[0] == halves[1] != halves[2]
 
 
@@ -155,11 +171,11 @@ def test_own_images_go_through_the_whole_study(own_images, results):
     settings = study.settings_for(f"folder:{own_images}", "smoke")
     splits = load(settings.data)
     assert [len(images) for images in vars(splits).values()] == [33, 5, 9]
-    table, quality = study.classify(settings, splits)
+    table, quality = classify(settings, splits)
     assert list(table["dataset"].unique()) == ["folder:own"]
     assert str(own_images) not in (results / "tables" / "classify.csv").read_text()
     assert list(quality.confusion().index) == list(quality.confusion().columns) == ["007", "Größe", "NA"]
-    assert "007" in study.gallery_conclusion(quality) or "NA" in study.gallery_conclusion(quality)
+    assert "007" in report.gallery_conclusion(quality) or "NA" in report.gallery_conclusion(quality)
     plots.use_style()
     plots.save(plots.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}")
     assert (results / "figures" / "gan_test-folder_own-smoke.png").exists()
@@ -188,11 +204,11 @@ def test_the_gans_conclusion_follows_from_its_history(real, fake, words, tmp_pat
     steps = range(1, 101)
     history = pd.DataFrame({"step": steps, "d_real": [0.5] * 90 + [real] * 10, "d_fake": [0.5] * 90 + [fake] * 10})
     history.to_csv(tmp_path / "history.csv", index=False)
-    text = study.gan_conclusion(resolve(overrides={"gan.steps": 100}), Run("gan-x", tmp_path, {}, reused=True))
+    text = report.gan_conclusion(resolve(overrides={"gan.steps": 100}), Run("gan-x", tmp_path, {}, reused=True))
     assert words in text
     assert f"{real:.2f}, generated ones with {fake:.2f}" in text
 
 
 def test_passes_say_what_the_steps_mean():
-    text = study.passes(resolve(preset="quick"), n_train=3_500)
+    text = report.passes(resolve(preset="quick"), n_train=3_500)
     assert text.splitlines()[0] == "cnn: 1,000 steps of 64 images, 18.3 passes over 3,500, 3 seeds"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from rag_lib import train_gan as module
 from rag_lib.errors import UserError
-from rag_lib.losses import non_saturating_loss
+from rag_lib.losses import LOSSES
 from rag_lib.models.gan import Discriminator, Generator
 from rag_lib.presets import resolve
 from rag_lib.train_gan import gan_step, train_gan
@@ -60,7 +60,7 @@ def test_one_step_is_the_plain_textbook_step():
     G2, D2 = copy.deepcopy(G), copy.deepcopy(D)
     real, y, z = torch.rand(8, 1, 28, 28) * 2 - 1, torch.arange(8), torch.randn(8, 100)
     adam = [torch.optim.Adam(m.parameters(), 1e-3, (0.5, 0.999), weight_decay=1e-4) for m in (G, D, G2, D2)]
-    gan_step(G, D, adam[0], adam[1], real, y, z, non_saturating_loss)
+    gan_step(G, D, adam[0], adam[1], real, y, z, LOSSES["non_saturating"])
 
     fake = G2(z, y)
     loss = -D2(real, y).sigmoid().log().mean() - (1 - D2(fake.detach(), y).sigmoid()).log().mean()
@@ -80,7 +80,7 @@ def test_every_parameter_of_both_networks_learns():
     before = [p.detach().clone() for p in (*G.parameters(), *D.parameters())]
     adam = [torch.optim.Adam(m.parameters(), 1e-2) for m in (G, D)]
     gan_step(
-        G, D, *adam, torch.rand(10, 1, 28, 28) * 2 - 1, torch.arange(10), torch.randn(10, 100), non_saturating_loss
+        G, D, *adam, torch.rand(10, 1, 28, 28) * 2 - 1, torch.arange(10), torch.randn(10, 100), LOSSES["non_saturating"]
     )
     moved = [not torch.equal(a, b) for a, b in zip(before, (*G.parameters(), *D.parameters()), strict=True)]
     assert all(moved)

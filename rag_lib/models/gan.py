@@ -1,5 +1,7 @@
 """The deep residual attention generation network (section 1.1, Fig. 1) and its discriminator."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,35 @@ from rag_lib.models.convolution import Conv2d, ConvToPoint, ConvTranspose2d, DCo
 LABEL_SCALE = 4.0
 
 
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm whose scale and shift each class has of its own (Dumoulin et al. 2017, de Vries et al. 2017)."""
+
+    def __init__(self, channels: int, n_classes: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        # as deviations from 1 and 0, so that weight decay draws every class to plain normalisation
+        self.scale, self.shift = nn.Embedding(n_classes, channels), nn.Embedding(n_classes, channels)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.norm(x) * (1 + self.scale(y)[:, :, None, None]) + self.shift(y)[:, :, None, None]
+
+
+class Block(nn.Sequential):
+    """DConv, batch norm (of the class where `g_norm` is `conditional`), ReLU, attention."""
+
+    def __init__(self, dconv: nn.ConvTranspose2d, config: GanConfig, n_classes: int):
+        n = dconv.out_channels
+        conditional = config.g_norm == "conditional"
+        norm = ConditionalBatchNorm(n, n_classes) if conditional else nn.BatchNorm2d(n)
+        super().__init__(dconv, norm, nn.ReLU(), attention_module(config.attention, n, config.residual))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        dconv, norm, relu, attention = self
+        h = dconv(x)
+        h = norm(h, y) if isinstance(norm, ConditionalBatchNorm) else norm(h)
+        return attention(relu(h))
+
+
 class Generator(nn.Module):
     """Four transposed convolutions (DConv) and three SPAMs: z and a label to an image in [-1, 1].
 
@@ -24,29 +55,29 @@ class Generator(nn.Module):
         block 3           N x w x 14 x 14   (16 x 16)
         DConv 4, Tanh     N x C x 28 x 28   (32 x 32)
     A block is DConv, batch norm, ReLU, SPAM.
+
+    Where labels do not come from the generator (`labels`: `pseudo`), `n_classes` is 1: an unconditional
+    generator is a conditional one with a single class.
     """
 
     def __init__(self, config: GanConfig, n_classes: int):
         super().__init__()
         w, data = config.width, config.data
         self.z_dim, self.n_classes = config.z_dim, n_classes
-        self.block1 = self._block(DConvOfPoint(config.z_dim + n_classes, 4 * w, 4), config.attention)
+        self.block1 = Block(DConvOfPoint(config.z_dim + n_classes, 4 * w, 4), config, n_classes)
         kernel = 3 if data.size == 28 else 4
-        self.block2 = self._block(ConvTranspose2d(4 * w, 2 * w, kernel, 2, 1), config.attention)
-        self.block3 = self._block(ConvTranspose2d(2 * w, w, 4, 2, 1), config.attention)
+        self.block2 = Block(ConvTranspose2d(4 * w, 2 * w, kernel, 2, 1), config, n_classes)
+        self.block3 = Block(ConvTranspose2d(2 * w, w, 4, 2, 1), config, n_classes)
         self.dconv4 = nn.ConvTranspose2d(w, data.channels, 4, 2, 1)
         self.apply(dcgan_init)
-
-    @staticmethod
-    def _block(dconv: nn.ConvTranspose2d, attention: str) -> nn.Sequential:
-        n = dconv.out_channels
-        return nn.Sequential(dconv, nn.BatchNorm2d(n), nn.ReLU(), attention_module(attention, n))
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """`z`: N x z_dim, `y`: int64, N; gives N x C x H x W in [-1, 1]."""
         label = LABEL_SCALE * F.one_hot(y, self.n_classes).to(z.dtype)
         h = torch.cat([z, label], 1)[:, :, None, None]
-        return self.dconv4(self.block3(self.block2(self.block1(h)))).tanh()
+        for block in (self.block1, self.block2, self.block3):
+            h = block(h, y)
+        return self.dconv4(h).tanh()
 
     @torch.no_grad()
     def attention_maps(self, z: Tensor, y: Tensor) -> list[Tensor]:
@@ -58,6 +89,31 @@ class Generator(nn.Module):
         for hook in hooks:
             hook.remove()
         return [s.mean(1, keepdim=True) for s in maps]
+
+
+class OnePerClass(nn.Module):
+    """A generator a class, each trained on its class alone: the label selects one."""
+
+    def __init__(self, config: GanConfig, n_classes: int):
+        super().__init__()
+        self.z_dim, self.n_classes = config.z_dim, n_classes
+        self.generators = nn.ModuleList(Generator(config, 1) for _ in range(n_classes))
+
+    def by_class(self, of_one: Callable[[Generator, Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Tensor:
+        """`of_one(generator, z, y)` with each class's generator on its own rows, in the rows' order."""
+        rows = [(y == c).nonzero().flatten() for c in range(self.n_classes)]
+        parts = [(i, one) for i, one in zip(rows, self.generators, strict=True) if len(i)]
+        results = torch.cat([of_one(one, z[i], torch.zeros_like(i)) for i, one in parts])
+        return results[torch.cat([i for i, _ in parts]).argsort()]
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """`z`: N x z_dim, `y`: int64, N; gives N x C x H x W in [-1, 1]."""
+        return self.by_class(lambda one, z, y: one(z, y), z, y)
+
+    def attention_maps(self, z: Tensor, y: Tensor) -> list[Tensor]:
+        """The three SPAMs' S for these inputs, as `Generator.attention_maps`."""
+        n_maps = len(self.generators[0].attention_maps(z[:1], y[:1] * 0))
+        return [self.by_class(lambda one, z, y, i=i: one.attention_maps(z, y)[i], z, y) for i in range(n_maps)]
 
 
 class Discriminator(nn.Module):
@@ -109,5 +165,5 @@ def dcgan_init(module: nn.Module) -> None:
     """Normal weights of deviation 0.02, as in DCGAN (Radford et al. 2016)."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
         nn.init.normal_(module.weight, 0, 0.02)
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(module, nn.BatchNorm2d) and module.affine:
         nn.init.normal_(module.weight, 1, 0.02)

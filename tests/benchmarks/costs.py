@@ -15,7 +15,7 @@ from rag_lib import checkpoint, train_classifier, train_gan
 from rag_lib.augment import preprocess
 from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
 from rag_lib.images import Images
-from rag_lib.losses import non_saturating_loss
+from rag_lib.losses import LOSSES
 from rag_lib.models.gan import Discriminator, Generator
 from rag_lib.training import adam, autocast, batch_indices, keep_freed_memory, pick_device, pick_precision, rng
 
@@ -79,7 +79,7 @@ def bare_step(config: GanConfig | ClassifierConfig) -> Callable[[], object]:
 
         def step() -> None:
             with autocast(precision, device):
-                train_gan.gan_step(G, D, adam_g, adam_d, x, y, z, non_saturating_loss)
+                train_gan.gan_step(G, D, adam_g, adam_d, x, y, z, LOSSES["non_saturating"])
     else:
         model = train_classifier.build(config, 10).to(device, memory_format=torch.channels_last).train()
         optimizer = adam(model, config)

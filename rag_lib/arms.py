@@ -1,0 +1,69 @@
+"""The groups of images that classifiers are compared on: the paper's three, and the controls that make it fair."""
+
+import math
+from dataclasses import replace
+
+import torch
+
+from rag_lib.config import ARMS, ClassifierConfig, DataConfig, check_value
+from rag_lib.errors import UserError
+from rag_lib.images import Images, concat, stratified_split
+from rag_lib.training import rng, seed_of
+
+
+def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Images:
+    """The images that `config.arm` trains on; `real` are N images, `synthetic` N generated ones.
+
+    The paper's groups (section 2.3), of N images each: `generated`, `original`, and `mixed`, N/2 + N/2, or any other
+    `share` of generated images. The controls: `mixed_add`, all N real and N generated ones; `original_plain`, the real
+    ones without random rotation, shift and mirroring (`preprocessing` takes these away); `original_half`, N/2 real
+    ones; `generated_shuffled`, generated ones with their labels permuted, which must teach nothing.
+    Real images that are left out are left out class by class. Synthetic images that were generated at the crop's size
+    are continued by reflection to the stored size: from there on real and synthetic images take the same way.
+    """
+    n = len(real)
+    if synthetic is not None:
+        synthetic = synthetic[:n].padded_to(real.x.shape[-1])
+    if config.arm in ("original", "original_plain"):
+        return real
+    if config.arm == "generated":
+        return synthetic
+    if config.arm == "generated_shuffled":
+        return replace(synthetic, y=synthetic.y[torch.randperm(n, generator=rng("shuffled", config.seed))])
+    if config.arm == "mixed_add":
+        return concat(real, synthetic)
+    n_generated = math.ceil(n * (0.5 if config.arm == "original_half" else config.share))
+    kept, _ = stratified_split(real.y, (n - n_generated,), seed_of("half", config.seed))
+    return real[kept] if config.arm == "original_half" else concat(real[kept], synthetic[: n - len(kept)])
+
+
+def preprocessing(name: str, data: DataConfig) -> DataConfig:
+    """What an arm changes in the preprocessing: `original_plain` has the crop and the contrast only."""
+    return replace(data, rotation=0.0, translation=0, flip=False) if name == "original_plain" else data
+
+
+def generated_share(config: ClassifierConfig) -> float | None:
+    """The share of generated images with their own labels in an arm; None where the labels are shuffled."""
+    shares = {"generated": 1.0, "mixed": config.share, "mixed_add": 0.5, "generated_shuffled": None}
+    return shares.get(config.arm, 0.0)
+
+
+def parse_arm(spec: str) -> tuple[str, float]:
+    """`mixed:0.25` as arm and share of generated images, any other arm's name with the default; raises `UserError`."""
+    name, colon, share = spec.partition(":") if isinstance(spec, str) else (spec, "", "")
+    check_value("arm", name, str, choices=ARMS)
+    if not colon:
+        return name, ClassifierConfig.share
+    try:
+        value = float(share)
+    except ValueError:
+        value = math.nan
+    if name != "mixed" or not 0 <= value <= 1:
+        raise UserError(f"arm = {spec!r} is unknown; only mixed takes a share of generated images, as in mixed:0.25")
+    return name, value
+
+
+def label_of(config: ClassifierConfig) -> str:
+    """The arm as `parse_arm` reads it: the name, and the share where it is not one half."""
+    other = config.arm == "mixed" and config.share != ClassifierConfig.share
+    return f"mixed:{config.share:g}" if other else config.arm

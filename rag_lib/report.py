@@ -1,0 +1,123 @@
+"""What the tables say, in words and in small tables for people."""
+
+import pandas as pd
+
+from rag_lib.config import ARMS, Settings
+from rag_lib.runs import Run
+from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
+
+ARM_NAMES = {
+    "generated": "generated images alone",
+    "original": "the original images",
+    "mixed": "half and half",
+    "mixed_add": "all of both",
+    "original_plain": "the original images without random rotation",
+    "original_half": "half of the original images",
+    "generated_shuffled": "generated images with shuffled labels",
+}
+
+
+def arm_order(arms: pd.Series) -> list[str]:
+    """The arms that occur, the paper's groups first."""
+    return sorted(arms.unique(), key=lambda arm: (ARMS.index(arm.partition(":")[0]), arm))
+
+
+def summary(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
+    """Mean over replicates of the means over seeds: classifiers in rows, arms in columns; percent."""
+    means = replicates(table, ["classifier", "arm"], value)
+    means = means.pivot_table(index="classifier", columns="arm", values=value, sort=False)
+    return means.reindex(columns=arm_order(table["arm"])).round(2).rename_axis(columns=None)
+
+
+def summary_with_intervals(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
+    """`summary` as text, each mean with its 95% interval over the replicates where there are at least two."""
+    found = intervals(table, ["classifier", "arm"], value)
+    found["text"] = [
+        f"{row['mean']:.2f}" + (f" ({row['low']:.2f} to {row['high']:.2f})" if row["n"] > 1 else "")
+        for row in found.to_dict("records")
+    ]
+    wide = found.pivot(index="classifier", columns="arm", values="text").fillna("")
+    wide = wide.reindex(index=table["classifier"].unique(), columns=arm_order(table["arm"]))
+    return wide.rename_axis(columns=None)
+
+
+def gan_conclusion(settings: Settings, gan: Run) -> str:
+    """How the GAN's training ended, in a few sentences: probabilities over the last tenth of it."""
+    history = gan.history()
+    real, fake = history.loc[history["step"] > 0.9 * settings.gan.steps, ["d_real", "d_fake"]].mean()
+    balance = (
+        "Both are near 0.5, the balance that Eq. 1 aims at."
+        if max(abs(real - 0.5), abs(fake - 0.5)) < 0.1
+        else "D has won: G learns little from it any more, and a smaller gan.lr may help."
+        if real - fake > 0.8
+        else "At the balance that Eq. 1 aims at both would be 0.5."
+    )
+    return (
+        f"Over the last tenth of {settings.gan.steps:,} iterations D takes real images for real with a mean "
+        f"probability of {real:.2f}, generated ones with {fake:.2f}. {balance} Looks are not proof: whether the "
+        "images are worth anything to a classifier, notebook 03 measures."
+    )
+
+
+def gallery_conclusion(quality: Run) -> str:
+    """What the judge thinks of the generated set, in two sentences."""
+    counts = quality.confusion()
+    hits = pd.Series({name: counts.loc[name, name] / counts.loc[name].sum() for name in counts.index})
+    return (
+        f"The judge, right about {100 * quality.metrics['judge_test_accuracy']:.2f}% of the real test images, sees the "
+        f"requested class in {100 * quality.metrics['gan_test_accuracy']:.2f}% of {int(counts.to_numpy().sum()):,} "
+        f"generated ones. Class by class this goes from {100 * hits.min():.1f}% ({hits.idxmin()}) to "
+        f"{100 * hits.max():.1f}% ({hits.idxmax()})."
+    )
+
+
+def passes(settings: Settings, n_train: int) -> str:
+    """How often each classifier sees an image of its group: what its number of steps means."""
+    return "\n".join(
+        f"{c.model}: {c.steps:,} steps of {c.batch_size} images, {c.steps * c.batch_size / n_train:.1f} passes "
+        f"over {n_train:,}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+        for c, seeds in settings.classifiers
+    )
+
+
+def conclusion(table: pd.DataFrame) -> str:
+    """What the table shows and what it does not, as Markdown; differences are points of accuracy."""
+    means = summary(table)
+    lines = []
+    for name in means.index:
+        parts = [
+            f"{means.loc[name, arm]:.2f}%"
+            + (
+                f" ({means.loc[name, arm] - means.original[name]:+.2f})"
+                if "original" in means and arm != "original"
+                else ""
+            )
+            + f" from {ARM_NAMES.get(arm, arm)}"
+            for arm in sorted(means, key=lambda arm: arm != "original")
+        ]
+        lines.append(f"- **{name}**: {', '.join(parts)}")
+    n = table["replicate"].nunique()
+    return "\n".join(
+        [
+            "Accuracy on the real test images, mean over the classifier's seeds"
+            + (f" and {n} replicates" if n > 1 else "")
+            + (" (difference to the original images in points):" if "original" in means else ":"),
+            "",
+            *lines,
+            "",
+            *verdicts(table),
+        ]
+    )
+
+
+def verdicts(table: pd.DataFrame, by: str = "classifier") -> list[str]:
+    """The answers that the replicates allow, as lines of Markdown; with too few, one line that says so."""
+    n = table.groupby(by)["replicate"].nunique().max()
+    if n < MIN_REPLICATES:
+        rests_on = "one generator and one draw" if n == 1 else f"{n} generators and {n} draws"
+        return [
+            f"All of this rests on {rests_on} of the real images, so it describes these runs. Whether generated images "
+            f"help in general it cannot show: a verdict wants at least {MIN_REPLICATES} replicates."
+        ]
+    found = contrasts(table, [by])
+    return [f"- {row[by]}: {row['question']} **{row['verdict']}**" for row in found.to_dict("records")]
