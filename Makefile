@@ -9,7 +9,7 @@ READY := .venv/.ready
 STUDY := --dataset "$(DATASET)" --preset "$(PRESET)" --seed "$(SEED)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-full bench lab notebooks runs clean-runs
+.PHONY: help study test test-full bench lab notebooks figures runs clean-runs
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ test-full: test  ## test, and what takes longer
 
 bench: $(READY)  ## measure the speed of the training loops (20 minutes, on an idle machine)
 	$(PY) tests/benchmarks/bench.py
+
+figures: $(READY)  ## redraw every table and figure from the published results (seconds, nothing is trained)
+	@mkdir -p results/notebooks && $(PY) -m papermill notebooks/06_report.ipynb results/notebooks/06_report.ipynb
+	@echo 'figures in results/figures, tables in results/notebooks/06_report.ipynb'
 
 # The runs are computed before the notebooks, so that no progress line ends up in what is committed.
 notebooks: $(READY)  ## refresh the committed notebooks' outputs

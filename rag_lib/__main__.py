@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rag_lib
-from rag_lib import plots, report, study
+from rag_lib import plans, plots, report, study
 from rag_lib.config import Settings
 from rag_lib.data import load
 from rag_lib.errors import UserError
@@ -16,8 +16,9 @@ from rag_lib.generate import generate, load_generator
 from rag_lib.paths import ROOT, results_dir
 from rag_lib.presets import DATASETS, PRESETS
 from rag_lib.runs import clean_runs, finished, list_runs
+from rag_lib.statistics import intervals
 
-NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")
+NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")  # what make study runs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,9 +52,11 @@ def parser() -> argparse.ArgumentParser:
         (train, "train the GAN (notebook 01)"),
         (gallery, "draw real and generated images side by side (notebook 02)"),
         (classify, "compare the groups and print the table (notebook 03)"),
+        (low_data, "compare the arms with few real images (notebook 05)"),
+        (ablation, "compare the variants of the GAN (notebook 04)"),
         (notebooks, "execute the notebooks 01 to 03 with papermill into results/notebooks, then print the table"),
     ):
-        sub = commands.add_parser(command.__name__, help=text, description=text)
+        sub = commands.add_parser(command.__name__.replace("_", "-"), help=text, description=text)
         datasets = ", ".join(name for name in DATASETS if name != "folder")
         sub.add_argument("--dataset", default="mnist5k", help=f"{datasets}, or folder:PATH (default: mnist5k)")
         sub.add_argument("--preset", default="quick", help=f"{', '.join(PRESETS)} (default: quick)")
@@ -70,6 +73,13 @@ def parser() -> argparse.ArgumentParser:
             "--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
             help="any other field, such as gan.lr=1e-4; may be given again",
         )  # fmt: skip
+        if command is low_data:
+            sub.add_argument(
+                "--n-real", default="100,600", help="real images in total, commas between (default: 100,600)"
+            )
+        if command is ablation:
+            text = f"commas between them (default: {','.join(plans.ABLATION)})"
+            sub.add_argument("--factors", default=",".join(plans.ABLATION), help=text)
         sub.set_defaults(command=command)
     sub = commands.add_parser("runs", help="list the runs under results/runs", description="list or clean the runs")
     sub.add_argument(
@@ -121,12 +131,42 @@ def classify(options: argparse.Namespace) -> None:
 def print_results(settings: Settings) -> None:
     table, qualities = study.run([settings])
     print(f"\nAccuracy on the real test images of {settings.dataset} (%), by the images trained on:\n")
-    print(report.summary_with_intervals(table).to_string())
+    print(report.summary_with_intervals(table).T.to_string())
     print(f"\n{report.conclusion(table)}\n")
     for run in qualities.get("run_id", []):
         print(f"{report.gallery_conclusion(finished(run))}\n")
+    print_tables()
+
+
+def print_tables() -> None:
     for name in ("classify", "classify_provenance", "quality", "quality_provenance"):
         print(f"table     {results_dir() / 'tables' / name}.csv")
+
+
+def low_data(options: argparse.Namespace) -> None:
+    try:
+        sizes = [int(n) for n in options.n_real.split(",")]
+    except ValueError as e:
+        raise UserError(
+            f"--n-real {options.n_real!r} must be whole numbers with commas between, such as 100,600"
+        ) from e
+    studies = plans.low_data(sizes, **parameters(options))
+    table, _ = study.run(studies)
+    by = ["classifier", "data.n_real", "arm"]
+    print(f"\nAccuracy on the real test images of {options.dataset} (%), with 95% intervals over replicates:\n")
+    print(intervals(table, by).round(2).to_string(index=False))
+    print("\n" + "\n".join(report.verdicts(table, by[:2])) + "\n")
+    print_tables()
+
+
+def ablation(options: argparse.Namespace) -> None:
+    levels = plans.ablation(options.factors.split(","), **parameters(options))
+    table, qualities = study.run(list(dict.fromkeys(levels.values())))
+    table, qualities = plans.by_level(table, levels, "classifier"), plans.by_level(qualities, levels, "quality")
+    print(f"\nAccuracy on the real test images of {options.dataset} (%), by the generator's variant:\n")
+    print(report.level_table(table, qualities).to_string())
+    print(f"\n{report.ablation_conclusion(table)}\n")
+    print_tables()
 
 
 def notebooks(options: argparse.Namespace) -> None:
@@ -142,9 +182,11 @@ def notebooks(options: argparse.Namespace) -> None:
     executed = [folder / f"{name}-{settings.name}.ipynb" for name in NOTEBOOKS]
     for name, output in zip(NOTEBOOKS, executed, strict=True):
         print(f"\n{name}", flush=True)
+        source = ROOT / "notebooks" / f"{name}.ipynb"
+        known = papermill.inspect_notebook(source)  # 01 and 02 look at one replicate and need no arms
         try:
             papermill.execute_notebook(
-                ROOT / "notebooks" / f"{name}.ipynb", output, given, progress_bar=False,
+                source, output, {n: v for n, v in given.items() if n in known}, progress_bar=False,
                 stdout_file=sys.stdout, stderr_file=sys.stderr,
             )  # fmt: skip
         except PapermillExecutionError as e:

@@ -162,10 +162,16 @@ def check_same_images(data: DataConfig, other: "GanConfig | ClassifierConfig | N
 
 @dataclass(frozen=True)
 class QualityConfig(Checked):
-    """A generator and the classifier, trained on real images only, that judges it."""
+    """A generator and the classifier, trained on the same real images only, that judges it."""
 
     gan: GanConfig
     judge: ClassifierConfig
+    generated: int = setting(10_000, low=2)  # images
+    compared: int = setting(5_000, low=2)  # at most so many of them with as many real ones, by distances
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_same_images(self.gan.data, self.judge, "quality.judge")
 
     @property
     def precision(self) -> str:
@@ -204,7 +210,7 @@ class Settings:
     data: DataConfig
     gan: GanConfig
     classifiers: tuple[tuple[ClassifierConfig, int], ...]
-    judge: ClassifierConfig  # a classifier trained on real images, that says whether labels are right
+    quality: QualityConfig  # of the GAN's images, and who judges them
     arms: tuple[str, ...]
     replicates: int  # draws of the real images, each with a GAN of its own
 

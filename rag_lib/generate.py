@@ -79,7 +79,13 @@ def generate(generator: Generator | OnePerClass, n: int, seed: int) -> Images:
 
     The classes come in turn, but where a labeller says what an unconditional generator drew: as it draws them.
     """
-    z, y = latents(n, generator.z_dim, seed), labels(generator, n)
+    return generate_some(generator, torch.arange(n), seed)
+
+
+def generate_some(generator: Generator | OnePerClass, index: Tensor, seed: int) -> Images:
+    """Of what `generate` gives with this seed, the images of these indices (int64)."""
+    n = int(index.max()) + 1
+    z, y = latents(n, generator.z_dim, seed)[index], labels(generator, n)[index]
     x = sample(generator, z, y)
     if generator.labeller is not None:
         y = label(generator, x)

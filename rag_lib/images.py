@@ -29,6 +29,10 @@ class Images:
         """The images at `index` (int64 indices, a bool mask or a slice)."""
         return replace(self, x=self.x[index], y=self.y[index])
 
+    def first_of_each_class(self, n: int) -> "Images":
+        """The first `n` images of each class, as far as there are so many."""
+        return self[torch.cat([(self.y == c).nonzero().flatten()[:n] for c in range(len(self.classes))])]
+
     def to(self, device: torch.device | str) -> "Images":
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 

@@ -1,21 +1,23 @@
 """What the notebooks' first cell needs: their parameters, checked, as settings."""
 
 import ast
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from IPython import get_ipython
 
-from rag_lib.config import Settings
 from rag_lib.errors import UserError
 from rag_lib.plots import use_style
 from rag_lib.study import settings_for
+
+Made = TypeVar("Made")
 
 # the line with which papermill heads the cell that it writes its parameters into
 _INJECTED = "# Parameters\n"
 
 
-def settings(**parameters: Any) -> Settings:
-    """The settings of the notebook's parameters (those of `study.settings_for`), and the figures' style.
+def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> Made:
+    """What `make` gives for the notebook's parameters (one study's settings, or a plan of several); the figures' style.
 
     papermill only warns of a parameter that the notebook does not have; here it is a `UserError`.
     """
@@ -25,7 +27,7 @@ def settings(**parameters: Any) -> Settings:
         if name not in parameters:
             raise UserError(f"parameter {name!r} is unknown; this notebook has {', '.join(parameters)}")
     use_style()
-    return settings_for(**parameters)
+    return make(**parameters)
 
 
 def injected_names(cells: list[str]) -> list[str]:

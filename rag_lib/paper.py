@@ -16,6 +16,7 @@ DATASETS_OF_TABLE_1 = ("mnist", "mnist5k")  # mnist5k: a part of it
 
 
 def beside_paper(ours: pd.DataFrame) -> pd.DataFrame:
-    """Our accuracies (classifiers x groups, percent, on MNIST) beside Table 1's, where it has that classifier."""
+    """Our accuracies (classifiers x arms, percent, on MNIST) beside Table 1's, for its groups and classifiers."""
+    ours = ours[[group for group in TABLE_1 if group in ours]]
     table = pd.concat({"ours": ours, "paper": TABLE_1.reindex(ours.index)}, axis=1)
     return table.swaplevel(axis=1).reindex(columns=pd.MultiIndex.from_product([ours.columns, ["ours", "paper"]]))

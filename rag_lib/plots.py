@@ -17,6 +17,7 @@ from torch import Tensor
 from rag_lib.config import ARMS
 from rag_lib.images import Images
 from rag_lib.paths import results_dir
+from rag_lib.report import arm_order
 
 # Okabe and Ito's colours, which the colour-blind tell apart
 COLOURS = dict(zip(ARMS, ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000"), strict=True))
@@ -166,21 +167,58 @@ def attention(images: Images, maps: list[Tensor]) -> Figure:
 
 
 def accuracy_points(table: pd.DataFrame) -> Figure:
-    """Test accuracy by classifier and group: a point a seed, a bar at the groups' means."""
+    """Test accuracy by classifier and arm: a point a run, a bar at the arms' means."""
     classifiers = list(table["classifier"].unique())
-    figure, axis = plt.subplots(figsize=(1.8 + 2.4 * len(classifiers), 4))
-    shared = {"data": table, "x": "classifier", "y": "test_accuracy", "hue": "arm", "hue_order": ARMS, "ax": axis}
+    arms = arm_order(table["arm"])
+    colours = dict(zip(arms, sns.color_palette("colorblind", len(arms)), strict=True)) | COLOURS
+    figure, axis = plt.subplots(figsize=(1.8 + max(2.4, 0.6 * len(arms)) * len(classifiers), 4))
+    shared = {"data": table, "x": "classifier", "y": "test_accuracy", "hue": "arm", "hue_order": arms, "ax": axis}
     state = np.random.get_state()
     np.random.seed(0)  # seaborn draws the jitter from numpy's global generator; the figure must not change by itself
-    sns.stripplot(**shared, dodge=True, jitter=0.12, size=7, palette=COLOURS, alpha=0.85)
+    sns.stripplot(**shared, dodge=True, jitter=0.12, size=7, palette=colours, alpha=0.85)
     np.random.set_state(state)
     sns.pointplot(
-        **shared, dodge=0.8 * (1 - 1 / len(ARMS)), linestyle="none", errorbar=None, marker="_", markersize=26,
-        markeredgewidth=2.5, palette=COLOURS, legend=False,
+        **shared, dodge=0.8 * (1 - 1 / len(arms)) if len(arms) > 1 else False, linestyle="none", errorbar=None,
+        marker="_", markersize=26, markeredgewidth=2.5, palette=colours, legend=False,
     )  # fmt: skip
     axis.set(xlabel="", ylabel="accuracy on real test images (%)")
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), title="trained on", frameon=False)
     figure.tight_layout()
+    return figure
+
+
+def low_data(found: pd.DataFrame) -> Figure:
+    """Accuracy against the number of real images, a line an arm, with `statistics.intervals` by both."""
+    figure, axis = plt.subplots(figsize=(7.2, 4.2))
+    sizes = sorted(found["data.n_real"].unique())
+    for i, arm in enumerate(arm_order(found["arm"])):
+        rows = found[found["arm"] == arm].sort_values("data.n_real")
+        x = rows["data.n_real"] * 1.04 ** (i - 1.5)  # side by side, so that the bars can be told apart
+        bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
+        axis.errorbar(x, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=COLOURS[arm], label=arm)
+    axis.set_xscale("log")
+    axis.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axis.minorticks_off()
+    axis.set(xlabel="real images in total", ylabel="accuracy on real test images (%)")
+    axis.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+    axis.legend(title="trained on", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.tight_layout()
+    return figure
+
+
+def levels(found: pd.DataFrame, xlabel: str) -> Figure:
+    """A panel a factor, a line a level with its interval; `statistics.intervals` by factor and level."""
+    counts = found.groupby("factor", sort=False).size()
+    figure, axes = plt.subplots(
+        len(counts), 1, sharex=True, squeeze=False, figsize=(7.2, 0.42 * len(found) + 0.5 * len(counts) + 0.6),
+        gridspec_kw={"height_ratios": counts}, layout="constrained",
+    )  # fmt: skip
+    for axis, (factor, rows) in zip(axes[:, 0], found.groupby("factor", sort=False), strict=True):
+        bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
+        axis.errorbar(rows["mean"], rows["level"], xerr=bars, fmt="o", capsize=3, color="#0072B2")
+        axis.set_ylim(len(rows) - 0.5, -0.5)  # the first level on top
+        axis.set_title(factor, loc="left", fontsize=11)
+    axes[-1, 0].set(xlabel=xlabel)
     return figure
 
 

@@ -18,6 +18,7 @@ from rag_lib.config import (
     ClassifierConfig,
     DataConfig,
     GanConfig,
+    QualityConfig,
     Settings,
     check_value,
 )
@@ -40,19 +41,40 @@ DATASETS: dict[str, dict[str, Any]] = {
     "folder": {"data.channels": 3, "data.stored_size": 32},
 }
 
+_QUICK = {
+    "gan.steps": 2_500,
+    "gan.lr": 1e-3,  # 50,000 steps at 1e-4 become 2,500 at ten times that; 4e-4 left more wrong labels
+    "gan.schedule": "cosine",  # a short run gains most from ending at a small step
+    "gan.ema": 0.995,  # averages out the last few hundred steps' oscillation
+    "classifier.steps": 300,  # a minute each for a ResNet18
+    # the rates below are the best of three or four for the original images, on MNIST's val images
+    "classifier.lr": 2e-3,
+    "classifier.schedule": "cosine",
+    "cnn.steps": 1_000,  # the small net is cheap enough to be trained longer,
+    "cnn.lr": 5e-3,  # and takes a higher rate
+    "classifiers": {"cnn": 3, "resnet18": 1},
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},  # the defaults are the paper's
-    "quick": {  # minutes on a laptop's CPU
-        "gan.steps": 2_500,
-        "gan.lr": 1e-3,  # 50,000 steps at 1e-4 become 2,500 at ten times that; 4e-4 left more wrong labels
-        "gan.schedule": "cosine",  # a short run gains most from ending at a small step
-        "gan.ema": 0.995,  # averages out the last few hundred steps' oscillation
-        "classifier.steps": 300,  # a minute each for a ResNet18
-        # the rates below are the best of three or four for the original images, on MNIST's val images
+    "quick": _QUICK,  # minutes on a laptop's CPU
+    # where many generators are trained (notebooks 04 and 05)
+    "short": _QUICK | {"gan.steps": 1_250, "classifiers": {"cnn": 2}},
+    "best": {  # our strongest recipe that keeps the paper's four DConvs and three SPAMs: hours on a CPU
+        "gan.steps": 30_000,
+        "gan.lr": 2e-4,  # a long run takes DCGAN's rate,
+        "gan.schedule": "cosine",  # and ends at a small step
+        "gan.weight_decay": 0.0,  # L2 inside Adam fights with spectral norm, which rescales the weights anyway
+        "gan.d_norm": "spectral",  # keeps D from winning, without making an image's logit depend on its batch
+        "gan.loss": "hinge",  # D stops pushing where it is sure
+        "gan.g_norm": "conditional",  # each class gets its own scale of every feature
+        "gan.diff_augment": True,  # D cannot learn few real images by heart
+        "gan.ema": 0.999,  # averages out the oscillation of a thousand iterations
+        "classifier.steps": 3_000,
         "classifier.lr": 2e-3,
         "classifier.schedule": "cosine",
-        "cnn.steps": 1_000,  # the small net is cheap enough to be trained longer,
-        "cnn.lr": 5e-3,  # and takes a higher rate
+        "classifier.label_smoothing": 0.1,  # wrong labels of generated images weigh less
+        "cnn.lr": 5e-3,
         "classifiers": {"cnn": 3, "resnet18": 1},
     },
     "smoke": {  # seconds: every line of code runs, no number means anything
@@ -63,16 +85,33 @@ PRESETS: dict[str, dict[str, Any]] = {
         "classifier.steps": 8,
         "classifier.batch_size": 8,
         "classifiers": {"cnn": 1},
+        "quality.generated": 200,
+        "quality.compared": 100,
     },
 }
+
+_BEST_OF_CIFAR = {
+    "data.size": 32,  # without a crop, so that nothing of a small image is lost
+    "data.rotation": 0.0,  # things in photographs stand upright; they are
+    "data.flip": True,  # mirrored
+    "data.translation": 2,  # and moved instead
+    "fast_cnn.optimizer": "sgd",  # the schedule of airbench
+    "fast_cnn.schedule": "triangle",
+    "fast_cnn.beta1": 0.85,
+    "fast_cnn.lr": 0.1,
+    "fast_cnn.weight_decay": 5e-4,
+    "classifiers": {"fast_cnn": 2},  # better than a ResNet18 at a fifth of its cost
+}
+# what a preset changes for some data sets only
+PRESETS_OF = {("best", "cifar10"): _BEST_OF_CIFAR, ("best", "cifar10_jpeg"): _BEST_OF_CIFAR}
 
 # the paper's three, and the two that its claim and ours are measured against
 DEFAULT_ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain")
 LABELLER_SEED = 1_000
 
-_SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig}
+_SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "quality": QualityConfig}
 # What the study itself sets for each run, so nobody can override it.
-_RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share", "labeller", "only_class"}
+_RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share", "labeller", "only_class", "judge"}
 
 
 def resolve(
@@ -111,7 +150,7 @@ def resolve(
 
     classifiers: Mapping[str, int] = dict.fromkeys(PAPER_CLASSIFIERS, 1)
     values: dict[str, dict[str, Any]] = {}
-    for deltas in (DATASETS[kind], PRESETS[preset], overrides):
+    for deltas in (DATASETS[kind], PRESETS[preset], PRESETS_OF.get((preset, kind), {}), overrides):
         classifiers = deltas.get("classifiers", classifiers)
         apply({key: value for key, value in deltas.items() if key != "classifiers"}, values)
     data = DataConfig(dataset=dataset, content=content, **values.get("data", {}))
@@ -130,23 +169,25 @@ def resolve(
     # its own seed, so that the judge does not meet its own labels
     labeller = replace(judge, seed=judge.seed + LABELLER_SEED) if of_gan.get("labels") == "pseudo" else None
     gan = GanConfig(data=data, seed=seed, labeller=labeller, **of_gan)
+    quality = QualityConfig(gan, judge, **values.get("quality", {}))
     check_value("replicates", replicates, int, low=1)
     arms = check_arms(DEFAULT_ARMS if arms is None else arms)
     variant = "" if not overrides and seed == 0 else hash_of_variant(seed, overrides)
     trained = tuple((classifier(name), n) for name, n in seeds)
-    return Settings(dataset, preset, variant, data, gan, trained, judge, arms, replicates)
+    return Settings(dataset, preset, variant, data, gan, trained, quality, arms, replicates)
 
 
 def replicate(settings: Settings, r: int) -> Settings:
     """The study with another draw of the real images and another seed of the GAN, the r-th from its own (0)."""
     data = replace(settings.data, split_seed=settings.data.split_seed + r)
     labeller = settings.gan.labeller and replace(settings.gan.labeller, data=data)
+    gan = replace(settings.gan, data=data, labeller=labeller, seed=settings.gan.seed + r)
     return replace(
         settings,
         data=data,
-        gan=replace(settings.gan, data=data, labeller=labeller, seed=settings.gan.seed + r),
+        gan=gan,
         classifiers=tuple((replace(c, data=data), seeds) for c, seeds in settings.classifiers),
-        judge=replace(settings.judge, data=data),
+        quality=replace(settings.quality, gan=gan, judge=replace(settings.quality.judge, data=data)),
         replicates=1,
     )
 

@@ -1,28 +1,134 @@
-"""How good the generated set is."""
+"""How good the generated set is: right labels, likeness, variety, and whether it repeats what it was shown.
 
+Distances between sets are taken in the features of a classifier trained on the same real images, so they are no
+Inception scores: `frechet_distance`, not `fid`. Real images that no training saw (`val`) are scored in the same way,
+as many as generated ones, for what the best possible generator would get.
+"""
+
+import warnings
 from pathlib import Path
 
-from rag_lib.config import QualityConfig
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from rag_lib.augment import preprocess
+from rag_lib.config import ClassifierConfig, QualityConfig
 from rag_lib.generate import generate, load_generator
+from rag_lib.images import Images, stratified_split
 from rag_lib.runs import Run, cached
-from rag_lib.train_classifier import confusion, load_classifier, predict
+from rag_lib.train_classifier import EVALUATION_BATCH, confusion, load_classifier, predict
+from rag_lib.training import pick_device, seed_of
 
 HELD_OUT_SEED = 1  # of generated images that no classifier was trained on
-N_GENERATED = 10_000
+N_CLOSEST = 100  # pairs of a generated and a train image that are kept for a look
+DUPLICATE_QUANTILE = 0.01
 
 
-def gan_test(config: QualityConfig, gan: Run, judge: Run) -> Run:
-    """GAN-test accuracy (Shmelkov et al. 2018): how often the judge sees the label that was asked for.
+def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Images) -> Run:
+    """The finished run with the quality of the GAN's images.
 
-    Metrics: `gan_test_accuracy`, in [0, 1], over 10,000 generated images, and the judge's own accuracy on
-    the real test images, `judge_test_accuracy`; confusion.csv has the counts (rows requested, columns seen).
+    Metrics: `gan_test_accuracy` (Shmelkov et al. 2018), in [0, 1], how often the judge sees the label that was asked
+    for, over all generated images, and the judge's own accuracy on the real test images, `judge_test_accuracy`; the
+    `distances` of generated images from `train`, and, named `val_...`, of as many val images; `memorisation`.
+    The folder gets confusion.csv (counts: rows requested, columns seen) and closest.csv (pairs of images).
     """
 
     def compute(folder: Path) -> dict:
-        images = generate(load_generator(gan.folder), N_GENERATED, HELD_OUT_SEED)
-        seen = predict(load_classifier(judge, config.judge, len(images.classes)), images.x, config.judge)
+        model = load_classifier(judge, config.judge, len(train.classes))
+        images = generate(load_generator(gan.folder), config.generated, HELD_OUT_SEED).padded_to(train.x.shape[-1])
+        seen = predict(model, images.x, config.judge)
         confusion(images, seen).to_csv(folder / "confusion.csv")
         fidelity = float((seen == images.y).double().mean())
-        return {"gan_test_accuracy": fidelity, "judge_test_accuracy": judge.metrics["test_accuracy"]}
+
+        of_train, of_val, of_generated = (features(model, i.x, config.judge) for i in (train, val, images))
+        n = min(len(train), len(val), len(images), config.compared)
+        some, _ = stratified_split(train.y, (n,), seed=0)
+        likeness = distances(of_train[some], of_generated[:n])
+        best, _ = stratified_split(val.y, (n,), seed=0)
+        of_best = {f"val_{name}": value for name, value in distances(of_train[some], of_val[best]).items()}
+        memorised, closest = memorisation(of_train, of_val, of_generated)
+        closest.to_csv(folder / "closest.csv", index=False, lineterminator="\n")
+        accuracies = {"gan_test_accuracy": fidelity, "judge_test_accuracy": judge.metrics["test_accuracy"]}
+        return accuracies | likeness | of_best | memorised | {"images_compared": n}
 
     return cached("quality", config, compute)
+
+
+@torch.no_grad()
+def features(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
+    """What reaches the last linear layer of a classifier, for uint8 images N x C x H x W: float32, N x features."""
+    kept: list[Tensor] = []
+    last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    hook = last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].float().cpu()))
+    model.eval()
+    for part in x.split(EVALUATION_BATCH):
+        model(preprocess(part.to(pick_device()), config.data))
+    hook.remove()
+    return torch.cat(kept)
+
+
+def distances(real: Tensor, other: Tensor, k: int = 5) -> dict[str, float]:
+    """How far the set `other` is from the set `real`, both N x features, of the same size.
+
+    Frechet distance (Heusel et al. 2017) and the unbiased kernel distance (Binkowski et al. 2018), 0 for equal
+    distributions; precision and recall (Kynkaanniemi et al. 2019), coverage, in [0, 1], and density, at or above 0
+    (both Naeem et al. 2020), about 1 for equal distributions, over the `k` nearest neighbours.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    def measured(metric) -> Tensor | tuple[Tensor, Tensor]:
+        metric.update(real, real=True)
+        metric.update(other, real=False)
+        return metric.compute()
+
+    as_they_are = nn.Identity()  # the features are computed already
+    as_they_are.num_features = real.shape[1]
+    frechet = measured(FrechetInceptionDistance(feature=as_they_are))
+    n = min(len(real), len(other))
+    torch.manual_seed(seed_of("kernel distance"))  # it draws subsets
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
+        kernel, _ = measured(KernelInceptionDistance(feature=as_they_are, subsets=20, subset_size=min(n, 1_000)))
+    found = {"frechet_distance": float(frechet), "kernel_distance": float(kernel)}
+    return found | neighbourhoods(real, other, min(k, n - 1))
+
+
+def neighbourhoods(real: Tensor, other: Tensor, k: int) -> dict[str, float]:
+    """Precision, recall, density and coverage: whose images lie within whose distance to its k-th neighbour."""
+    of_real, of_other = (torch.cdist(x, x).kthvalue(k + 1).values for x in (real, other))  # the first is itself
+    between = torch.cdist(real, other)
+    in_real = between <= of_real[:, None]
+    return {
+        "precision": float(in_real.any(0).double().mean()),
+        "recall": float((between <= of_other[None]).any(1).double().mean()),
+        "density": float(in_real.sum(0).double().mean() / k),
+        "coverage": float(in_real.any(1).double().mean()),
+    }
+
+
+def memorisation(train: Tensor, val: Tensor, generated: Tensor) -> tuple[dict[str, float], pd.DataFrame]:
+    """Whether generated images lie nearer to train images than unseen real ones do; features, N x features each.
+
+    `nearest_generated` and `nearest_val`: median distance to the nearest train image. `duplicate_rate`: share of
+    generated images that are nearer to one than 99% of the val images are; 0.01 is what unseen images would give.
+    Beside them the closest pairs: indices of the generated and of the train image, and their distance.
+    """
+    of_val, _ = nearest(val, train)
+    of_generated, which = nearest(generated, train)
+    limit = of_val.quantile(DUPLICATE_QUANTILE)
+    first = of_generated.argsort(stable=True)[:N_CLOSEST]
+    closest = {"generated": first, "train": which[first], "distance": of_generated[first]}
+    metrics = {
+        "nearest_generated": float(of_generated.median()),
+        "nearest_val": float(of_val.median()),
+        "duplicate_rate": float((of_generated < limit).double().mean()),
+    }
+    return metrics, pd.DataFrame({name: column.tolist() for name, column in closest.items()})
+
+
+def nearest(x: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row of `x`: the distance to the nearest row of `others`, and that row's index."""
+    found = [torch.cdist(part, others).min(1) for part in x.split(500)]
+    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])

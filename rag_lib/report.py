@@ -1,5 +1,7 @@
 """What the tables say, in words and in small tables for people."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from rag_lib.config import ARMS, Settings
@@ -71,6 +73,52 @@ def gallery_conclusion(quality: Run) -> str:
     )
 
 
+def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
+    """How many runs of classifiers a published table has of a study, and how to compute those it lacks."""
+    lacks = f"; {missing} more runs are not published: {command} computes them" if missing else ""
+    return f"{len(table)} runs of classifiers{lacks}"
+
+
+def distance_table(quality: Run) -> pd.DataFrame:
+    """How far the generated images are from the train images, and as many val images, in the judge's features."""
+    names = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
+    m = quality.metrics
+    table = pd.DataFrame(
+        {"generated": [m[name] for name in names], "unseen real": [m[f"val_{name}"] for name in names]},
+        index=[name.replace("_", " ") for name in names],
+    )
+    return table.round(3).rename_axis(f"{m['images_compared']:,} of each")
+
+
+def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
+    """The quality of each study's generators, means over replicates, in brackets what unseen real images get."""
+    by = ["dataset", "data.n_real"]
+    numbers = quality.groupby(by, sort=False).mean(numeric_only=True)
+    decimals = {"frechet_distance": 1, "precision": 3, "recall": 3, "density": 2, "coverage": 3}
+
+    def text(value: str, beside: str, digits: int) -> list[str]:
+        return [f"{v:.{digits}f} ({b:.{digits}f})" for v, b in zip(numbers[value], numbers[beside], strict=True)]
+
+    columns = {
+        "generators": quality.groupby(by, sort=False).size(),
+        "GAN-test": text("gan_test_accuracy", "judge_test_accuracy", 2),
+        **{name.replace("_", " "): text(name, f"val_{name}", digits) for name, digits in decimals.items()},
+        "duplicates (%)": (100 * numbers["duplicate_rate"]).map("{:.2f}".format),
+    }
+    table = pd.DataFrame(columns, index=numbers.index).reset_index()
+    return table.rename(columns={"data.n_real": "real images"}).replace({"real images": {0: "all"}})
+
+
+def memorisation_conclusion(quality: Run) -> str:
+    """Whether the generator repeats its training images, in two sentences."""
+    m = quality.metrics
+    return (
+        f"{100 * m['duplicate_rate']:.2f}% of the generated images are nearer to a train image than 99% of the val "
+        "images are. The median distance to the nearest train image is "
+        f"{m['nearest_generated']:.2f} for generated images, {m['nearest_val']:.2f} for val images."
+    )
+
+
 def passes(settings: Settings, n_train: int) -> str:
     """How often each classifier sees an image of its group: what its number of steps means."""
     return "\n".join(
@@ -110,8 +158,12 @@ def conclusion(table: pd.DataFrame) -> str:
     )
 
 
-def verdicts(table: pd.DataFrame, by: str = "classifier") -> list[str]:
-    """The answers that the replicates allow, as lines of Markdown; with too few, one line that says so."""
+def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[str]:
+    """The answers that the replicates allow, as lines of Markdown; with too few, one line that says so.
+
+    `by`: the columns whose groups are families of questions of their own.
+    """
+    by = list(by)
     n = table.groupby(by)["replicate"].nunique().max()
     if n < MIN_REPLICATES:
         rests_on = "one generator and one draw" if n == 1 else f"{n} generators and {n} draws"
@@ -119,5 +171,57 @@ def verdicts(table: pd.DataFrame, by: str = "classifier") -> list[str]:
             f"All of this rests on {rests_on} of the real images, so it describes these runs. Whether generated images "
             f"help in general it cannot show: a verdict wants at least {MIN_REPLICATES} replicates."
         ]
-    found = contrasts(table, [by])
-    return [f"- {row[by]}: {row['question']} **{row['verdict']}**" for row in found.to_dict("records")]
+    return [
+        f"- {', '.join(_named(column, row[column]) for column in by)}: {row['question']} **{row['verdict']}**"
+        for row in contrasts(table, by).to_dict("records")
+    ]
+
+
+def _named(column: str, value: object) -> str:
+    return f"{value:,} real images" if column == "data.n_real" else str(value)
+
+
+def level_table(table: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
+    """The ablation in numbers, a row a level: accuracy with its interval, the generator's quality and size.
+
+    Both tables have the columns `factor` and `level`; means over replicates, accuracies in percent.
+    """
+    by = ["factor", "level"]
+    found = intervals(table, by).set_index(by)
+    of_quality = quality.groupby(by, sort=False)[["gan_test_accuracy", "frechet_distance", "parameters_g"]].mean()
+    return pd.DataFrame(
+        {
+            "accuracy": found["mean"].map("{:.2f}".format),
+            "95% interval": [f"{low:.2f} to {high:.2f}" for low, high in zip(found["low"], found["high"], strict=True)],
+            "replicates": found["n"],
+            "GAN-test": of_quality["gan_test_accuracy"].map("{:.2f}".format),
+            "Frechet distance": of_quality["frechet_distance"].map("{:.1f}".format),
+            "parameters of G": of_quality["parameters_g"].map("{:,.0f}".format),
+        }
+    ).reindex(found.index)
+
+
+def ablation_conclusion(table: pd.DataFrame) -> str:
+    """For each factor, each level against the first: the paired difference, and whether its interval excludes 0."""
+    lines = []
+    for factor, rows in table.groupby("factor", sort=False):
+        levels = list(rows["level"].unique())
+        named = {level: (level, levels[0]) for level in levels[1:]}
+        found = contrasts(rows.assign(arm=rows["level"]), ["factor"], named=named)
+        for row in found.to_dict("records"):
+            interval = f" (95% interval {row['low']:+.2f} to {row['high']:+.2f})" if row["n"] > 1 else ""
+            excludes = row["low"] > 0 or row["high"] < 0
+            word = "which excludes 0" if excludes else "so either may be better" if row["n"] > 1 else ""
+            lines.append(
+                f"- {factor}, **{row['arm']}** against {row['baseline']}: {row['mean']:+.2f} points{interval}"
+                + (f", {word}" if word else "")
+            )
+    n = table["replicate"].nunique()
+    return "\n".join(
+        [
+            f"Paired differences over {n} {'replicate' if n == 1 else 'replicates'}, each interval for itself, without "
+            f"correction for their number; a verdict wants at least {MIN_REPLICATES}:",
+            "",
+            *lines,
+        ]
+    )

@@ -38,6 +38,10 @@ class Run:
         counts = pd.read_csv(self.folder / "confusion.csv", dtype={0: str}, keep_default_na=False)
         return counts.set_index(counts.columns[0]).rename_axis(None)
 
+    def closest(self) -> pd.DataFrame:
+        """Of a quality run, the closest pairs: indices of the generated and of the train image, and their distance."""
+        return pd.read_csv(self.folder / "closest.csv")
+
     def environment(self) -> dict[str, Any]:
         """Commit, versions, device and the like, of all attempts at this run (`provenance.merged`)."""
         return merged(json.loads((self.folder / "env.json").read_text())["attempts"])

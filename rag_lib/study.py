@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 
 from rag_lib.arms import arm, generated_share, label_of, parse_arm, preprocessing
-from rag_lib.config import REAL_ARMS, ClassifierConfig, DataConfig, GanConfig, QualityConfig, Settings, as_dict
+from rag_lib.config import REAL_ARMS, ClassifierConfig, DataConfig, GanConfig, Settings, as_dict
 from rag_lib.data import Splits, content_of, load
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images
 from rag_lib.presets import replicate, resolve
 from rag_lib.progress import progress_mode
-from rag_lib.quality import HELD_OUT_SEED, gan_test
+from rag_lib.quality import HELD_OUT_SEED, assess
 from rag_lib.runs import Run, collect, run_id
 from rag_lib.train_classifier import build, train_classifier
 from rag_lib.train_gan import train_gan
@@ -88,22 +88,23 @@ def run_gan(settings: Settings, splits: Splits) -> Run:
 
 def run_quality(settings: Settings, splits: Splits, gan: Run) -> Run:
     """The quality of the GAN's images, judged by a classifier trained on the same train split."""
-    judge = train_classifier(settings.judge, lambda: images_of(splits), "judge")
-    run = gan_test(QualityConfig(settings.gan, settings.judge), gan, judge)
+    judge = train_classifier(settings.quality.judge, lambda: images_of(splits), "judge")
+    run = assess(settings.quality, gan, judge, splits.train, splits.val)
     collect("quality", pd.DataFrame([quality_row(settings.gan, gan, run)]), [run])
     return run
 
 
 def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:
-    """One line of the table of generators: what was measured, the GAN's run, every field of its config."""
-    data = as_dict(config.data)
+    """One line of the table of generators: accuracies in percent, the other metrics, every field of the config."""
+    data, metrics = as_dict(config.data), dict(run.metrics)
     return {
         "run_id": run.id,
         "gan_run": gan.id,
         "dataset": data.pop("dataset"),
         "replicate": config.data.split_seed,
-        "gan_test_accuracy": round(100 * run.metrics["gan_test_accuracy"], 4),
-        "judge_test_accuracy": round(100 * run.metrics["judge_test_accuracy"], 4),
+        **{name: round(100 * metrics.pop(name), 4) for name in ("gan_test_accuracy", "judge_test_accuracy")},
+        **{name: float(f"{value:.6g}") for name, value in metrics.items()},
+        **{name: gan.metrics[name] for name in ("parameters_g", "parameters_d")},
         "gan_seconds": gan.environment()["seconds"],
         **{f"data.{name}": value for name, value in data.items()},
         **gan_columns(config),

@@ -11,8 +11,7 @@ from PIL import Image
 
 from rag_lib import paper, plots, report, study
 from rag_lib.arms import arm, parse_arm
-from rag_lib.config import ARMS, REAL_ARMS, ClassifierConfig
-from rag_lib.errors import UserError
+from rag_lib.config import REAL_ARMS, ClassifierConfig
 from rag_lib.data import load
 from rag_lib.images import Images
 from rag_lib.presets import resolve

@@ -1,0 +1,107 @@
+"""The studies beyond one comparison, as lists of settings: few real images, the ablation, and what is published."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from rag_lib.config import Settings, check_value
+from rag_lib.errors import UserError
+from rag_lib.paths import results_dir
+from rag_lib.presets import replicate
+from rag_lib.runs import run_id
+from rag_lib.study import configs, needs_gan, settings_for
+
+LOW_DATA_ARMS = ("original_plain", "original", "mixed_add", "generated")
+ABLATION_ARMS = ("generated",)
+
+# factor: level: what it changes in the GAN; of every factor the first level is the study's own GAN
+ABLATION: dict[str, dict[str, dict[str, Any]]] = {
+    "attention": {
+        "SPAM": {},
+        "SPAM per channel": {"gan.attention": "spam_per_channel"},
+        "CBAM": {"gan.attention": "cbam"},
+        "SE": {"gan.attention": "se"},
+        "none": {"gan.attention": "none"},
+    },
+    "output": {"S * X + X": {}, "S * X": {"gan.residual": False}},
+    "labels": {
+        "conditional": {},
+        "per class": {"gan.labels": "per_class"},
+        "pseudo": {"gan.labels": "pseudo"},
+    },
+    "average (EMA)": {"on": {}, "off": {"gan.ema": 0.0}},
+    "DiffAugment": {"off": {}, "on": {"gan.diff_augment": True}},
+}
+
+
+def low_data(n_real: Sequence[int], **parameters: Any) -> list[Settings]:
+    """The study of `settings_for(**parameters)` with that many real images in total, one of each size."""
+    if isinstance(n_real, str) or not isinstance(n_real, Sequence) or not n_real:
+        raise UserError(f"n_real = {n_real!r} must be a list such as [100, 600]")
+    for n in n_real:
+        check_value("n_real", n, int, low=0)
+    given = {"arms": LOW_DATA_ARMS} | {k: v for k, v in parameters.items() if v is not None}
+    return [settings_for(**given | {"overrides": _overrides(given) | {"data.n_real": n}}) for n in n_real]
+
+
+def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str], Settings]:
+    """The study of `settings_for(**parameters)` with each level of these factors of the GAN, in one arm."""
+    if isinstance(factors, str) or not isinstance(factors, Sequence) or not factors:
+        raise UserError(f"factors = {factors!r} must be a list such as {list(ABLATION)[:2]}")
+    for factor in factors:
+        check_value("factor", factor, str, choices=tuple(ABLATION))
+    given = {"arms": ABLATION_ARMS} | {k: v for k, v in parameters.items() if v is not None}
+    if len(given["arms"]) != 1:
+        raise UserError(
+            f'arms = {given["arms"]} must be one arm, such as ["generated"]: it is what the levels are compared in'
+        )
+    return {
+        (factor, level): settings_for(**given | {"overrides": _overrides(given) | deltas})
+        for factor in factors
+        for level, deltas in ABLATION[factor].items()
+    }
+
+
+def _overrides(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    overrides = parameters.get("overrides", {})
+    return overrides if isinstance(overrides, Mapping) else settings_for(**parameters)  # which refuses it
+
+
+def by_level(table: pd.DataFrame, levels: Mapping[tuple[str, str], Settings], kind: str) -> pd.DataFrame:
+    """The rows of each level under its name: a row that several factors share stands there for each of them.
+
+    `kind`: `classifier` or `quality`, whose run ids the table has.
+    """
+    rows = table.set_index("run_id", drop=False)
+    parts = []
+    for (factor, level), settings in levels.items():
+        ids = [id for id in ids_of([settings])[kind] if id in rows.index]
+        parts.append(rows.loc[ids].assign(factor=factor, level=level))
+    return pd.concat(parts, ignore_index=True)
+
+
+def ids_of(studies: Sequence[Settings]) -> dict[str, list[str]]:
+    """The runs that these studies consist of, by kind: `classifier` and `quality`."""
+    cells = [replicate(study, r) for study in studies for r in range(study.replicates)]
+    return {
+        "classifier": [run_id("classifier", config) for cell in cells for config in configs(cell)],
+        "quality": [run_id("quality", c.quality) for c in cells if needs_gan(c)],
+    }
+
+
+def published(studies: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """What the tables under `results/tables` have of these studies: of the classifiers, of the generators.
+
+    Last, how many of their runs are missing there. Nothing is computed.
+    """
+    wanted, missing, found = ids_of(studies), 0, []
+    for kind, name in (("classifier", "classify"), ("quality", "quality")):
+        path = results_dir() / "tables" / f"{name}.csv"
+        table = pd.read_csv(path) if path.exists() else pd.DataFrame({"run_id": []})
+        ids = list(dict.fromkeys(wanted[kind]))
+        rows = table[table["run_id"].isin(ids)]
+        # in the order of the studies, not of the ids
+        found.append(rows.sort_values("run_id", key=lambda s, ids=ids: s.map(ids.index), ignore_index=True))
+        missing += len(ids) - len(rows)
+    return found[0], found[1], missing
