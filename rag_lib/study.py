@@ -53,6 +53,8 @@ def settings_for(
 def run(cells: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All runs of these studies, replicate by replicate: the tidy tables of the classifiers and of the generators."""
     cells = [replicate(cell, r) for cell in cells for r in range(cell.replicates)]
+    for config in {replace(cell.data, split_seed=0) for cell in cells}:
+        load(config)  # images that are missing, or too few, are refused before any work
     tables, qualities = [], []
     for number, cell in enumerate(cells, 1):
         title = f"{number} of {len(cells)}: " if len(cells) > 1 else ""

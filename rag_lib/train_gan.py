@@ -6,9 +6,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import torchvision
+from PIL import Image
 from torch import Tensor
 
 from rag_lib.augment import diff_augment, preprocess
@@ -149,8 +151,8 @@ def _train_per_class(config: GanConfig, train: Images, folder: Path) -> dict:
         weights |= {f"generators.{c}.{key}": tensor for key, tensor in one.items()}
     (folder / "samples").mkdir(exist_ok=True)
     for path in sorted((runs[0].folder / "samples").glob("*.png")):
-        columns = [torchvision.io.read_image(str(run.folder / "samples" / path.name)) for run in runs[:10]]
-        torchvision.io.write_png(torch.cat(columns, -1), str(folder / "samples" / path.name))
+        columns = [np.asarray(Image.open(run.folder / "samples" / path.name)) for run in runs[:10]]
+        Image.fromarray(np.concatenate(columns, 1)).save(folder / "samples" / path.name)
     history = pd.concat([run.history() for run in runs]).groupby("step", as_index=False).mean()
     write_whole(folder / "history.csv", history.to_csv(index=False, lineterminator="\n").encode())
     save_weights(folder / "generator.safetensors", weights, {"config": as_dict(config), "classes": train.classes})

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
 from PIL import Image
 
-from rag_lib.augment import preprocess
+from rag_lib.augment import diff_augment, preprocess
 from rag_lib.config import DataConfig
 
 STORED = 32
@@ -243,3 +245,45 @@ def test_the_output_is_float32_between_minus_one_and_one(stored, size, channels,
     if contrast:
         np.testing.assert_allclose(out.amin((1, 2, 3)).numpy(), -1, atol=1e-5)
         np.testing.assert_allclose(out.amax((1, 2, 3)).numpy(), 1, atol=1e-5)
+
+
+def test_mirroring_mirrors_about_half_of_the_images_and_only_in_training():
+    config = DataConfig(channels=1, rotation=0.0, contrast=False, flip=True)
+    x = torch.arange(28, dtype=torch.uint8).expand(200, 1, 28, 28).contiguous()
+    seen = preprocess(x, config, torch.Generator().manual_seed(0))
+    mirrored = seen[:, 0, 0, 0] > seen[:, 0, 0, 1]
+    assert 70 < mirrored.sum() < 130
+    torch.testing.assert_close(seen[mirrored].flip(-1), preprocess(x, config)[mirrored])
+    assert torch.equal(preprocess(x, config), preprocess(x, replace(config, flip=False)))
+
+
+def test_a_shift_moves_each_image_by_whole_pixels_and_goes_on_by_reflection():
+    config = DataConfig(rotation=0.0, contrast=False, translation=2)
+    x = torch.zeros(100, 1, 28, 28, dtype=torch.uint8)
+    x[:, :, 10, 10] = 255
+    seen = preprocess(x, config, torch.Generator().manual_seed(0))
+    peaks = {(int(i) // 28, int(i) % 28) for i in seen.flatten(1).argmax(1)}
+    assert peaks <= {(r, c) for r in range(8, 13) for c in range(8, 13)}
+    assert len(peaks) > 15
+    torch.testing.assert_close(seen.amax((1, 2, 3)), torch.ones(100), rtol=0, atol=1e-3)
+
+
+def test_diff_augment_moves_and_recolours_each_image_and_passes_gradients():
+    x = torch.zeros(64, 3, 28, 28, requires_grad=True)
+    seen = diff_augment(x + 0, torch.Generator().manual_seed(0))
+    assert seen.shape == x.shape
+    inner = seen[:, :, 8:20, 8:20].flatten(1)
+    assert (inner.amax(1) - inner.amin(1)).max() < 1e-6  # a plain image stays plain but for its border
+    assert inner[:, 0].unique().numel() > 60
+    assert inner.abs().max() <= 0.5
+    assert ((seen[:, 0] + 1).abs() < 1e-6).any(1).any(1).sum() > 50  # black where it has moved away
+    (gradient,) = torch.autograd.grad(seen.sum(), x)
+    assert torch.isfinite(gradient).all()
+    assert (gradient != 0).any(1).any(1).any(1).all()
+
+
+def test_diff_augment_depends_on_its_generator_alone():
+    x = torch.rand(8, 1, 28, 28)
+    one, two, other = (diff_augment(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)

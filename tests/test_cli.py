@@ -12,6 +12,7 @@ from PIL import Image
 
 from rag_lib.__main__ import main
 from rag_lib.paths import ROOT
+from rag_lib.presets import DEFAULT_ARMS
 
 
 def test_train_gallery_and_classify_share_their_runs(results, capsys):
@@ -23,8 +24,9 @@ def test_train_gallery_and_classify_share_their_runs(results, capsys):
     assert "reused: " in capsys.readouterr().out
     assert main(["classify", "--preset", "smoke"]) == 0
     printed = capsys.readouterr().out
-    assert "generated  original  mixed" in " ".join(printed.split()).replace(" ", "  ")
-    assert len(pd.read_csv(results / "tables" / "classify.csv")) == 3
+    rows = [line.split()[0] for line in printed.splitlines() if line.startswith(DEFAULT_ARMS)]
+    assert rows == list(DEFAULT_ARMS)
+    assert len(pd.read_csv(results / "tables" / "classify.csv")) == 5
 
 
 def test_options_reach_the_settings(results, capsys):
@@ -56,7 +58,7 @@ def test_runs_are_listed_and_cleaned(results, capsys):
         (["--dataset", "mnits"], "dataset = 'mnits' is unknown; choose one of mnist5k, "),
         (["--dataset", "../../etc"], "dataset = '../../etc' is unknown"),
         (["--dataset", "folder:no/such/place"], "no/such/place does not exist"),
-        (["--preset", "fast"], "preset = 'fast' is unknown; choose one of paper, quick, smoke"),
+        (["--preset", "fast"], "preset = 'fast' is unknown; choose one of paper, quick, short, best, smoke"),
         (["--seed", "-1"], "seed = -1 is out of range; it must be at least 0"),
         (["--gan-steps", "0"], "steps = 0 is out of range"),
         (["--set", "gan.step=5"], "override 'gan.step' is unknown; did you mean gan.steps? allowed: "),
@@ -161,3 +163,38 @@ def test_an_environment_that_asks_in_vain_is_refused_before_any_work(name, value
     assert main(["train", "--preset", "smoke"]) == 2
     assert f"Error: {name} = {value!r}" in capsys.readouterr().err
     assert not results.exists()
+
+
+def test_low_data_and_ablation_print_their_tables(results, capsys):
+    assert main(["low-data", "--preset", "smoke", "--n-real", "50", "--arms", "original,mixed_add"]) == 0
+    printed = capsys.readouterr().out
+    assert "data.n_real" in printed
+    assert "mixed_add" in printed
+    assert "too few" in printed or "at least 5 replicates" in printed
+    assert main(["ablation", "--preset", "smoke", "--factors", "output"]) == 0
+    printed = capsys.readouterr().out
+    assert "S * X + X" in printed
+    assert "output, **S * X** against S * X + X: " in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["low-data", "--n-real", "many"], "--n-real 'many' must be whole numbers"),
+        (["low-data", "--n-real", "5"], "data.n_real = 5 is out of range"),
+        (["low-data", "--n-real", "4000"], "it must be at least 10 and at most 3500"),
+        (["ablation", "--factors", "colour"], "factor = 'colour' is unknown; choose one of attention, output"),
+        (["ablation", "--arms", "original,mixed"], "must be one arm"),
+        (["classify", "--arms", "half"], "arm = 'half' is unknown; choose one of generated, original"),
+        (["classify", "--arms", "mixed,mixed"], "names an arm twice"),
+        (["classify", "--replicates", "0"], "replicates = 0 is out of range"),
+        (["classify", "--set", "gan.labels=none"], "gan.labels = 'none' is unknown; choose one of conditional"),
+        (["classify", "--set", "classifier.share=0.3"], "override 'classifier.share' is unknown"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused_in_one_line_before_any_work(arguments, message, results, capsys):
+    assert main([*arguments, "--preset", "smoke"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (results / "runs").exists()

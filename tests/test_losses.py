@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from rag_lib.losses import discriminator_loss, minimax_loss, non_saturating_loss
+from rag_lib.losses import (
+    discriminator_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    minimax_loss,
+    non_saturating_loss,
+)
 
 REAL = torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64)
 FAKE = torch.tensor([-3.0, 0.0, 1.5], dtype=torch.float64)
@@ -35,3 +41,9 @@ def test_only_the_non_saturating_form_has_a_gradient_where_the_fakes_are_bad():
     (steady,) = torch.autograd.grad(non_saturating_loss(logits), logits)
     assert abs(fading.item()) < 1e-6
     assert steady.item() == pytest.approx(-1, abs=1e-6)
+
+
+def test_the_hinge_loss_by_hand():
+    """Real logits 2, -1, 0.5: 0, 2 and 0.5 short of 1; generated ones -3, 0, 1.5: 0, 1 and 2.5 above -1."""
+    assert hinge_discriminator_loss(REAL, FAKE).item() == pytest.approx(2.5 / 3 + 3.5 / 3)
+    assert hinge_generator_loss(FAKE).item() == pytest.approx(0.5)

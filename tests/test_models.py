@@ -10,9 +10,9 @@ from rag_lib.config import CLASSIFIERS, DataConfig, GanConfig
 from rag_lib.errors import UserError
 from rag_lib.models import convolution
 from rag_lib.models.attention import SPAM, attention_module
-from rag_lib.models.classifier import build_classifier
+from rag_lib.models.classifier import FastCNN, build_classifier
 from rag_lib.models.convolution import Conv2d, ConvToPoint, ConvTranspose2d, DConvOfPoint, weight_gradient
-from rag_lib.models.gan import Discriminator, Generator
+from rag_lib.models.gan import ConditionalBatchNorm, Discriminator, Generator, OnePerClass
 from rag_lib.train_gan import discriminate, n_parameters
 from rag_lib.training import autocast
 
@@ -189,3 +189,63 @@ def test_spectral_norm_bounds_every_layer_and_lets_real_and_generated_images_sha
     D.eval()
     real, fake = discriminate(D, x, -x, y)
     torch.testing.assert_close(torch.cat([real, fake]), torch.cat([D(x, y), D(-x, y)]))
+
+
+@pytest.mark.parametrize("name", ["spam", "spam_per_channel", "cbam", "se"])
+def test_the_residual_form_adds_the_input_to_every_attention(name):
+    torch.manual_seed(0)
+    with_residual, x = attention_module(name, 16), torch.randn(4, 16, 7, 7)
+    without = attention_module(name, 16, residual=False)
+    inner = with_residual.module if name in ("cbam", "se") else with_residual
+    without.load_state_dict(inner.state_dict())
+    torch.testing.assert_close(with_residual(x), without(x) + x)
+
+
+@pytest.mark.parametrize("name", ["none", "cbam", "se"])
+def test_the_generator_takes_other_attention_and_has_no_maps_of_spam_then(name):
+    generator = Generator(gan_config(attention=name), n_classes=10)
+    z, y = torch.randn(3, 100), torch.tensor([0, 5, 9])
+    assert generator(z, y).shape == (3, 1, 28, 28)
+    assert generator.attention_maps(z, y) == []
+
+
+def test_conditional_batch_norm_normalises_and_scales_by_class():
+    torch.manual_seed(0)
+    norm, x = ConditionalBatchNorm(4, 3).double(), torch.randn(60, 4, 5, 5, dtype=torch.float64) * 3 + 1
+    nn.init.zeros_(norm.shift.weight)
+    norm.scale.weight.data = torch.tensor([[0.0] * 4, [1.0] * 4, [2.0] * 4], dtype=torch.float64)
+    plain = (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
+    y = torch.arange(60) % 3
+    torch.testing.assert_close(norm(x, y), plain * (1 + y)[:, None, None, None])
+
+
+def test_a_conditional_generator_draws_each_class_with_its_own_norm():
+    generator = Generator(gan_config(g_norm="conditional"), n_classes=10).eval()
+    z = torch.randn(1, 100).expand(2, 100)
+    before = generator(z, torch.tensor([0, 1]))
+    generator.block3[1].shift.weight.data[1] += 1
+    after = generator(z, torch.tensor([0, 1]))
+    assert torch.equal(before[0], after[0])
+    assert not torch.equal(before[1], after[1])
+
+
+def test_one_per_class_asks_each_generator_for_its_own_class_in_the_rows_order():
+    model = OnePerClass(gan_config(), n_classes=3).eval()
+    z, y = torch.randn(5, 100), torch.tensor([2, 0, 2, 1, 0])
+    drawn = model(z, y)
+    for row, c in enumerate(y.tolist()):
+        alone = model.generators[c](z[row : row + 1], torch.zeros(1, dtype=torch.int64))
+        torch.testing.assert_close(drawn[row : row + 1], alone, rtol=1e-4, atol=1e-5)
+    assert [s.shape for s in model.attention_maps(z, y)] == [(5, 1, 4, 4), (5, 1, 7, 7), (5, 1, 14, 14)]
+
+
+def test_the_fast_nets_first_layer_whitens_patches_and_stays():
+    torch.manual_seed(0)
+    net, x = FastCNN(3, 10), torch.rand(200, 3, 32, 32) * 2 - 1
+    x[:, 1] = 0.5 * x[:, 0] + 0.5 * x[:, 1]  # channels that hang together, as those of photographs do
+    net.whiten(x)
+    patches = net[0](x)[:, :12].detach().permute(1, 0, 2, 3).flatten(1)
+    torch.testing.assert_close(patches.cov(), torch.eye(12), rtol=0, atol=0.06)
+    torch.testing.assert_close(net[0].weight[12:], -net[0].weight[:12])
+    assert not net[0].weight.requires_grad
+    assert n_parameters(net) == 1_972_792

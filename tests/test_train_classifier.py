@@ -10,7 +10,7 @@ from rag_lib.errors import UserError
 from rag_lib.presets import resolve
 from rag_lib.train_classifier import confusion, load_classifier, predict, train_classifier
 
-SMOKE = replace(resolve(preset="smoke").judge, precision="fp32")
+SMOKE = replace(resolve(preset="smoke").quality.judge, precision="fp32")
 
 
 @pytest.fixture

@@ -1,0 +1,90 @@
+"""What the words say is what the tables say."""
+
+import pandas as pd
+import pytest
+
+from rag_lib import report
+from rag_lib.presets import resolve
+from rag_lib.runs import Run
+
+
+def table(values: dict[str, list[float]], replicates: int = 1) -> pd.DataFrame:
+    """Two classifier seeds an arm, in every replicate the same values a little higher."""
+    return pd.DataFrame(
+        [
+            {"classifier": "cnn", "arm": arm, "replicate": r, "seed": seed, "test_accuracy": v + 0.01 * r * (seed + 1)}
+            for arm, pair in values.items()
+            for r in range(replicates)
+            for seed, v in enumerate(pair)
+        ]
+    )
+
+
+GROUPS = {"generated": [90.0, 92.0], "original": [98.0, 99.0], "mixed": [97.0, 97.5], "mixed:0.25": [98.0, 98.5]}
+
+
+def test_summary_and_conclusion_say_what_the_table_says():
+    summary = report.summary(table(GROUPS))
+    assert summary.loc["cnn"].to_dict() == {"generated": 91.0, "original": 98.5, "mixed": 97.25, "mixed:0.25": 98.25}
+    text = report.conclusion(table(GROUPS))
+    assert "98.50% from the original images, 91.00% (-7.50) from generated images alone, 97.25% (-1.25)" in text
+    assert "one generator and one draw of the real images" in text
+
+
+def test_a_verdict_comes_with_five_replicates_and_the_intervals_with_two():
+    assert "at least 5 replicates" in report.conclusion(table(GROUPS, replicates=4))
+    text = report.conclusion(table(GROUPS, replicates=5))
+    assert "cnn: Do they help in place of half of the real ones (the paper's claim)? **hurts: -1.25 points" in text
+    (row,) = report.summary_with_intervals(table(GROUPS, replicates=2)).to_dict("records")
+    assert row["original"].startswith("98.51 (")
+    assert report.summary_with_intervals(table(GROUPS)).loc["cnn", "original"] == "98.50"
+
+
+def test_a_comparison_without_the_original_images_has_no_differences():
+    text = report.conclusion(table({"generated": [90.0, 92.0]}))
+    assert "91.00% from generated images alone" in text
+    assert "difference" not in text
+
+
+def levels(accuracies: dict[str, list[float]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows = [
+        {"factor": "attention", "level": level, "replicate": r, "test_accuracy": v}
+        for level, values in accuracies.items()
+        for r, v in enumerate(values)
+    ]
+    runs = pd.DataFrame(rows)
+    return runs, runs.assign(gan_test_accuracy=97.0, frechet_distance=12.345, parameters_g=1_234_567)
+
+
+def test_the_ablation_names_what_its_intervals_allow():
+    runs, quality = levels({"SPAM": [96.0, 96.5, 97.0], "none": [95.0, 95.6, 96.0], "SE": [95.0, 97.5, 97.0]})
+    shown = report.level_table(runs, quality)
+    assert shown.loc[("attention", "SPAM"), "accuracy"] == "96.50"
+    assert shown.loc[("attention", "none"), "parameters of G"] == "1,234,567"
+    text = report.ablation_conclusion(runs)
+    assert "attention, **none** against SPAM: -0.97 points (95% interval -1.11 to -0.82), which excludes 0" in text
+    assert "**SE** against SPAM: +0.00 points" in text
+    assert "so either may be better" in text
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "words"),
+    [
+        (0.55, 0.48, "Both are near 0.5"),
+        (0.97, 0.02, "D has won"),
+        (0.1, 0.9, "At the balance"),
+        (0.66, 0.39, "At the"),
+    ],
+)
+def test_the_gans_conclusion_follows_from_its_history(real, fake, words, tmp_path):
+    steps = range(1, 101)
+    history = pd.DataFrame({"step": steps, "d_real": [0.5] * 90 + [real] * 10, "d_fake": [0.5] * 90 + [fake] * 10})
+    history.to_csv(tmp_path / "history.csv", index=False)
+    text = report.gan_conclusion(resolve(overrides={"gan.steps": 100}), Run("gan-x", tmp_path, {}, reused=True))
+    assert words in text
+    assert f"{real:.2f}, generated ones with {fake:.2f}" in text
+
+
+def test_passes_say_what_the_steps_mean():
+    text = report.passes(resolve(preset="quick"), n_train=3_500)
+    assert text.splitlines()[0] == "cnn: 1,000 steps of 64 images, 18.3 passes over 3,500, 3 seeds"
