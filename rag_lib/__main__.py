@@ -63,12 +63,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, default=0, help="the GAN's seed (default: 0)")
         sub.add_argument("--gan-steps", type=int, help="the GAN's iterations (default: the preset's)")
         sub.add_argument("--classifier-steps", type=int, help="the classifiers' iterations (default: the preset's)")
-        sub.add_argument(
-            "--arms", help="commas between them (default: generated,original,mixed,mixed_add,original_plain)"
-        )
-        sub.add_argument(
-            "--replicates", type=int, default=1, help="draws of the real images, each with a GAN (default: 1)"
-        )
+        if command not in (train, gallery):
+            sub.add_argument("--arms", help="commas between them (default: those of the notebook)")
+            text = "draws of the real images, each with a GAN of its own (default: 1; 5 give a verdict)"
+            sub.add_argument("--replicates", type=int, default=1, help=text)
         sub.add_argument(
             "--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
             help="any other field, such as gan.lr=1e-4; may be given again",
@@ -100,9 +98,10 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
             overrides[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             overrides[name] = value  # a word, such as cosine
-    names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps", "replicates")
+    names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps")
     given = {name: getattr(options, name) for name in names} | {"overrides": overrides}
-    given["arms"] = options.arms.split(",") if options.arms else None
+    if "arms" in options:
+        given |= {"arms": options.arms.split(",") if options.arms else None, "replicates": options.replicates}
     kind, _, path = options.dataset.partition(":")
     if kind == "folder" and path:  # a shell's relative path starts where the shell is; a notebook's, at the repository
         given["dataset"] = f"folder:{Path(path).expanduser().absolute()}"

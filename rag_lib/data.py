@@ -43,8 +43,9 @@ def load(config: DataConfig) -> Splits:
 
     Sets with a test part keep it, and give 5,000 (own folders a tenth) of their training images to `val`;
     sets without one give a fifth to `test` and a tenth to `val`; every class gives at least one image.
-    Of what is left `n_real` images become `train`, class by class, and `val` is cut to as many: whoever has few
-    real images has no more of them to choose by. Raises `UserError` where files are missing, damaged or unusable.
+    Of what is left `n_real` images become `train`, class by class in proportion and at least one of each, and `val`
+    is cut to as many: whoever has few real images has no more of them to choose by. Raises `UserError` where files are
+    missing, damaged or unusable.
     """
     splits = _whole(config)
     if not config.n_real:

@@ -1,11 +1,12 @@
 """The studies beyond one comparison, as lists of settings: few real images, the ablation, and what is published."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from rag_lib.config import Settings, check_value
+from rag_lib.config import REAL_ARMS, Settings, check_value
 from rag_lib.errors import UserError
 from rag_lib.paths import results_dir
 from rag_lib.presets import replicate
@@ -15,23 +16,23 @@ from rag_lib.study import configs, needs_gan, settings_for
 LOW_DATA_ARMS = ("original_plain", "original", "mixed_add", "generated")
 ABLATION_ARMS = ("generated",)
 
-# factor: level: what it changes in the GAN; of every factor the first level is the study's own GAN
+# factor: level: what it is in the GAN; of every factor the first level is what the others are compared with
 ABLATION: dict[str, dict[str, dict[str, Any]]] = {
     "attention": {
-        "SPAM": {},
+        "SPAM": {"gan.attention": "spam"},
         "SPAM per channel": {"gan.attention": "spam_per_channel"},
         "CBAM": {"gan.attention": "cbam"},
         "SE": {"gan.attention": "se"},
         "none": {"gan.attention": "none"},
     },
-    "output": {"S * X + X": {}, "S * X": {"gan.residual": False}},
+    "output": {"S * X + X": {"gan.residual": True}, "S * X": {"gan.residual": False}},
     "labels": {
-        "conditional": {},
+        "conditional": {"gan.labels": "conditional"},
         "per class": {"gan.labels": "per_class"},
         "pseudo": {"gan.labels": "pseudo"},
     },
-    "average (EMA)": {"on": {}, "off": {"gan.ema": 0.0}},
-    "DiffAugment": {"off": {}, "on": {"gan.diff_augment": True}},
+    "EMA": {"on": {"gan.ema": 0.995}, "off": {"gan.ema": 0.0}},
+    "DiffAugment": {"off": {"gan.diff_augment": False}, "on": {"gan.diff_augment": True}},
 }
 
 
@@ -40,7 +41,9 @@ def low_data(n_real: Sequence[int], **parameters: Any) -> list[Settings]:
     if isinstance(n_real, str) or not isinstance(n_real, Sequence) or not n_real:
         raise UserError(f"n_real = {n_real!r} must be a list such as [100, 600]")
     for n in n_real:
-        check_value("n_real", n, int, low=0)
+        check_value("n_real", n, int, low=1)
+    if len(set(n_real)) < len(n_real):
+        raise UserError(f"n_real = {list(n_real)} names a size twice")
     given = {"arms": LOW_DATA_ARMS} | {k: v for k, v in parameters.items() if v is not None}
     return [settings_for(**given | {"overrides": _overrides(given) | {"data.n_real": n}}) for n in n_real]
 
@@ -50,12 +53,16 @@ def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str],
     if isinstance(factors, str) or not isinstance(factors, Sequence) or not factors:
         raise UserError(f"factors = {factors!r} must be a list such as {list(ABLATION)[:2]}")
     for factor in factors:
-        check_value("factor", factor, str, choices=tuple(ABLATION))
+        check_value("factors", factor, str, choices=tuple(ABLATION))
     given = {"arms": ABLATION_ARMS} | {k: v for k, v in parameters.items() if v is not None}
-    if len(given["arms"]) != 1:
-        raise UserError(
-            f'arms = {given["arms"]} must be one arm, such as ["generated"]: it is what the levels are compared in'
-        )
+    arms = given["arms"]
+    if len(arms) != 1 or arms[0] in REAL_ARMS:
+        raise UserError(f'arms = {list(arms)} must be one arm with generated images, such as ["generated"]')
+    if len(settings_for(**given).classifiers) != 1:
+        raise UserError("the ablation compares by one classifier; override classifiers with one, such as {'cnn': 2}")
+    varied = {key for factor in factors for deltas in ABLATION[factor].values() for key in deltas}
+    for key in varied & set(_overrides(given)):
+        raise UserError(f"override {key!r} is what the factors {list(factors)} vary; leave it out")
     return {
         (factor, level): settings_for(**given | {"overrides": _overrides(given) | deltas})
         for factor in factors
@@ -88,6 +95,18 @@ def ids_of(studies: Sequence[Settings]) -> dict[str, list[str]]:
         "classifier": [run_id("classifier", config) for cell in cells for config in configs(cell)],
         "quality": [run_id("quality", c.quality) for c in cells if needs_gan(c)],
     }
+
+
+def command(name: str, **parameters: Any) -> str:
+    """The line that computes the runs of a plan: a command of `python -m rag_lib` with these parameters."""
+    words = ["python -m rag_lib", name]
+    for key, value in parameters.items():
+        if key == "overrides":
+            words += [f'--set "{field}={setting}"' for field, setting in value.items()]
+        else:
+            text = str(value) if isinstance(value, (str, int)) else ",".join(map(str, value))
+            words.append(f"--{key.replace('_', '-')} {shlex.quote(text)}")
+    return " ".join(words)
 
 
 def published(studies: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame, int]:

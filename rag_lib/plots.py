@@ -166,11 +166,16 @@ def attention(images: Images, maps: list[Tensor]) -> Figure:
     return figure
 
 
+def colours_of(arms: list[str]) -> dict[str, tuple | str]:
+    """A colour for each arm, always the same one for those with a name of their own."""
+    return dict(zip(arms, sns.color_palette("colorblind", len(arms)), strict=True)) | COLOURS
+
+
 def accuracy_points(table: pd.DataFrame) -> Figure:
     """Test accuracy by classifier and arm: a point a run, a bar at the arms' means."""
     classifiers = list(table["classifier"].unique())
     arms = arm_order(table["arm"])
-    colours = dict(zip(arms, sns.color_palette("colorblind", len(arms)), strict=True)) | COLOURS
+    colours = colours_of(arms)
     figure, axis = plt.subplots(figsize=(1.8 + max(2.4, 0.6 * len(arms)) * len(classifiers), 4))
     shared = {"data": table, "x": "classifier", "y": "test_accuracy", "hue": "arm", "hue_order": arms, "ax": axis}
     state = np.random.get_state()
@@ -191,11 +196,12 @@ def low_data(found: pd.DataFrame) -> Figure:
     """Accuracy against the number of real images, a line an arm, with `statistics.intervals` by both."""
     figure, axis = plt.subplots(figsize=(7.2, 4.2))
     sizes = sorted(found["data.n_real"].unique())
-    for i, arm in enumerate(arm_order(found["arm"])):
+    arms = arm_order(found["arm"])
+    for i, arm in enumerate(arms):
         rows = found[found["arm"] == arm].sort_values("data.n_real")
         x = rows["data.n_real"] * 1.04 ** (i - 1.5)  # side by side, so that the bars can be told apart
         bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
-        axis.errorbar(x, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=COLOURS[arm], label=arm)
+        axis.errorbar(x, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=colours_of(arms)[arm], label=arm)
     axis.set_xscale("log")
     axis.set_xticks(sizes, [f"{n:,}" for n in sizes])
     axis.minorticks_off()

@@ -100,7 +100,7 @@ _BEST_OF_CIFAR = {
     "fast_cnn.beta1": 0.85,
     "fast_cnn.lr": 0.1,
     "fast_cnn.weight_decay": 5e-4,
-    "classifiers": {"fast_cnn": 2},  # better than a ResNet18 at a fifth of its cost
+    "classifiers": {"fast_cnn": 2},
 }
 # what a preset changes for some data sets only
 PRESETS_OF = {("best", "cifar10"): _BEST_OF_CIFAR, ("best", "cifar10_jpeg"): _BEST_OF_CIFAR}
@@ -166,13 +166,15 @@ def resolve(
             raise UserError(f"override {key!r} is of no use: {section} is not among the classifiers ({trained})")
     judge = classifier("cnn")
     of_gan = values.get("gan", {})
-    # its own seed, so that the judge does not meet its own labels
+    # another seed than the judge's, who would meet its own labels; of one recipe they still agree more than strangers
     labeller = replace(judge, seed=judge.seed + LABELLER_SEED) if of_gan.get("labels") == "pseudo" else None
     gan = GanConfig(data=data, seed=seed, labeller=labeller, **of_gan)
     quality = QualityConfig(gan, judge, **values.get("quality", {}))
     check_value("replicates", replicates, int, low=1)
     arms = check_arms(DEFAULT_ARMS if arms is None else arms)
-    variant = "" if not overrides and seed == 0 else hash_of_variant(seed, overrides)
+    unusual = {"arms": arms} if arms != DEFAULT_ARMS else {}
+    unusual |= {"replicates": replicates} if replicates > 1 else {}
+    variant = "" if not overrides and seed == 0 and not unusual else hash_of_variant(seed, {**overrides, **unusual})
     trained = tuple((classifier(name), n) for name, n in seeds)
     return Settings(dataset, preset, variant, data, gan, trained, quality, arms, replicates)
 
@@ -196,9 +198,7 @@ def check_arms(arms: Sequence[str]) -> tuple[str, ...]:
     """Raises `UserError` for an arm that is unknown or named twice."""
     if isinstance(arms, str) or not isinstance(arms, Sequence) or not arms:
         raise UserError(f'arms = {arms!r} must be a list such as ["original", "mixed_add"]')
-    for spec in arms:
-        parse_arm(spec)
-    if len(set(arms)) < len(arms):
+    if len(set(map(parse_arm, arms))) < len(arms):
         raise UserError(f"arms = {list(arms)} names an arm twice")
     return tuple(arms)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rag_lib.config import ARMS, Settings
+from rag_lib.plans import ABLATION
 from rag_lib.runs import Run
 from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
 
@@ -13,7 +14,7 @@ ARM_NAMES = {
     "original": "the original images",
     "mixed": "half and half",
     "mixed_add": "all of both",
-    "original_plain": "the original images without random rotation",
+    "original_plain": "the original images without random rotation, shift and mirroring",
     "original_half": "half of the original images",
     "generated_shuffled": "generated images with shuffled labels",
 }
@@ -46,7 +47,14 @@ def summary_with_intervals(table: pd.DataFrame, value: str = "test_accuracy") ->
 def gan_conclusion(settings: Settings, gan: Run) -> str:
     """How the GAN's training ended, in a few sentences: probabilities over the last tenth of it."""
     history = gan.history()
-    real, fake = history.loc[history["step"] > 0.9 * settings.gan.steps, ["d_real", "d_fake"]].mean()
+    steps = int(history["step"].max())
+    real, fake = history.loc[history["step"] > 0.9 * steps, ["d_real", "d_fake"]].mean()
+    if settings.gan.loss == "hinge":
+        return (
+            f"Over the last tenth of {steps:,} iterations D gives real images {real:.2f} and generated ones {fake:.2f} "
+            "on average, as a sigmoid of its output; the hinge loss makes no probabilities of them, and has no balance "
+            "at 0.5. Looks are not proof: whether the images are worth anything to a classifier, notebook 03 measures."
+        )
     balance = (
         "Both are near 0.5, the balance that Eq. 1 aims at."
         if max(abs(real - 0.5), abs(fake - 0.5)) < 0.1
@@ -55,7 +63,7 @@ def gan_conclusion(settings: Settings, gan: Run) -> str:
         else "At the balance that Eq. 1 aims at both would be 0.5."
     )
     return (
-        f"Over the last tenth of {settings.gan.steps:,} iterations D takes real images for real with a mean "
+        f"Over the last tenth of {steps:,} iterations D takes real images for real with a mean "
         f"probability of {real:.2f}, generated ones with {fake:.2f}. {balance} Looks are not proof: whether the "
         "images are worth anything to a classifier, notebook 03 measures."
     )
@@ -64,7 +72,8 @@ def gan_conclusion(settings: Settings, gan: Run) -> str:
 def gallery_conclusion(quality: Run) -> str:
     """What the judge thinks of the generated set, in two sentences."""
     counts = quality.confusion()
-    hits = pd.Series({name: counts.loc[name, name] / counts.loc[name].sum() for name in counts.index})
+    asked = counts.index[counts.sum(axis=1) > 0]  # a labeller may find none of some class
+    hits = pd.Series({name: counts.loc[name, name] / counts.loc[name].sum() for name in asked})
     return (
         f"The judge, right about {100 * quality.metrics['judge_test_accuracy']:.2f}% of the real test images, sees the "
         f"requested class in {100 * quality.metrics['gan_test_accuracy']:.2f}% of {int(counts.to_numpy().sum()):,} "
@@ -101,9 +110,13 @@ def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
 
     columns = {
         "generators": quality.groupby(by, sort=False).size(),
+        "compared": numbers["images_compared"].astype(int),
         "GAN-test": text("gan_test_accuracy", "judge_test_accuracy", 2),
         **{name.replace("_", " "): text(name, f"val_{name}", digits) for name, digits in decimals.items()},
-        "duplicates (%)": (100 * numbers["duplicate_rate"]).map("{:.2f}".format),
+        "duplicates (%)": [
+            f"{100 * rate:.2f} ({100 * unseen:.2f})"
+            for rate, unseen in zip(numbers["duplicate_rate"], numbers["duplicate_rate_unseen"], strict=True)
+        ],
     }
     table = pd.DataFrame(columns, index=numbers.index).reset_index()
     return table.rename(columns={"data.n_real": "real images"}).replace({"real images": {0: "all"}})
@@ -114,13 +127,14 @@ def memorisation_conclusion(quality: Run) -> str:
     m = quality.metrics
     return (
         f"{100 * m['duplicate_rate']:.2f}% of the generated images are nearer to a train image than 99% of the val "
-        "images are. The median distance to the nearest train image is "
+        f"images are; {100 * m['duplicate_rate_unseen']:.2f}% would be what copying nothing gives. The median distance "
+        "to the nearest train image is "
         f"{m['nearest_generated']:.2f} for generated images, {m['nearest_val']:.2f} for val images."
     )
 
 
 def passes(settings: Settings, n_train: int) -> str:
-    """How often each classifier sees an image of its group: what its number of steps means."""
+    """How often each classifier sees an image of a group of `n_train`: what its number of steps means."""
     return "\n".join(
         f"{c.model}: {c.steps:,} steps of {c.batch_size} images, {c.steps * c.batch_size / n_train:.1f} passes "
         f"over {n_train:,}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
@@ -171,10 +185,20 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
             f"All of this rests on {rests_on} of the real images, so it describes these runs. Whether generated images "
             f"help in general it cannot show: a verdict wants at least {MIN_REPLICATES} replicates."
         ]
-    return [
+    found = contrasts(table, by)
+    if found.empty:
+        return ["None of the questions can be asked of these arms: they want `original` and one to compare it with."]
+    lines = [
         f"- {', '.join(_named(column, row[column]) for column in by)}: {row['question']} **{row['verdict']}**"
-        for row in contrasts(table, by).to_dict("records")
+        for row in found.to_dict("records")
     ]
+    if (table["data.n_real"] == 0).any():
+        lines += [
+            "",
+            "The draws of the real images come from one pool and share most of it, so the intervals speak of this "
+            "pool; few real images (`n_real`) give draws that hardly overlap.",
+        ]
+    return lines
 
 
 def _named(column: str, value: object) -> str:
@@ -202,25 +226,21 @@ def level_table(table: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
 
 
 def ablation_conclusion(table: pd.DataFrame) -> str:
-    """For each factor, each level against the first: the paired difference, and whether its interval excludes 0."""
+    """For each factor, each level against the first: the paired difference with its interval."""
     lines = []
     for factor, rows in table.groupby("factor", sort=False):
-        levels = list(rows["level"].unique())
-        named = {level: (level, levels[0]) for level in levels[1:]}
+        baseline, *others = ABLATION[factor]
+        named = {level: (level, baseline) for level in others}
         found = contrasts(rows.assign(arm=rows["level"]), ["factor"], named=named)
         for row in found.to_dict("records"):
             interval = f" (95% interval {row['low']:+.2f} to {row['high']:+.2f})" if row["n"] > 1 else ""
-            excludes = row["low"] > 0 or row["high"] < 0
-            word = "which excludes 0" if excludes else "so either may be better" if row["n"] > 1 else ""
-            lines.append(
-                f"- {factor}, **{row['arm']}** against {row['baseline']}: {row['mean']:+.2f} points{interval}"
-                + (f", {word}" if word else "")
-            )
+            lines.append(f"- {factor}, **{row['arm']}** against {baseline}: {row['mean']:+.2f} points{interval}")
     n = table["replicate"].nunique()
     return "\n".join(
         [
             f"Paired differences over {n} {'replicate' if n == 1 else 'replicates'}, each interval for itself, without "
-            f"correction for their number; a verdict wants at least {MIN_REPLICATES}:",
+            "correction for their number. They describe these runs; a verdict wants at least "
+            f"{MIN_REPLICATES} replicates.",
             "",
             *lines,
         ]

@@ -12,6 +12,7 @@ from rag_lib.config import REAL_ARMS, ClassifierConfig, DataConfig, GanConfig, S
 from rag_lib.data import Splits, content_of, load
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images
+from rag_lib.models.attention import attention_module
 from rag_lib.presets import replicate, resolve
 from rag_lib.progress import progress_mode
 from rag_lib.quality import HELD_OUT_SEED, assess
@@ -44,6 +45,7 @@ def settings_for(
     pick_device(), progress_mode()  # refuse what the environment asks for in vain, even where runs are reused
     given = {"arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing
+    attention_module(settings.gan.attention, 16)  # whether timm is there, where it wants it
     for classifier, _ in settings.classifiers:
         if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells
             build(classifier, n_classes=2)
@@ -52,7 +54,8 @@ def settings_for(
 
 def run(cells: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All runs of these studies, replicate by replicate: the tidy tables of the classifiers and of the generators."""
-    cells = [replicate(cell, r) for cell in cells for r in range(cell.replicates)]
+    n = max(cell.replicates for cell in cells)
+    cells = [replicate(cell, r) for r in range(n) for cell in cells if r < cell.replicates]
     for config in {replace(cell.data, split_seed=0) for cell in cells}:
         load(config)  # images that are missing, or too few, are refused before any work
     tables, qualities = [], []
@@ -105,7 +108,7 @@ def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:
         "dataset": data.pop("dataset"),
         "replicate": config.data.split_seed,
         **{name: round(100 * metrics.pop(name), 4) for name in ("gan_test_accuracy", "judge_test_accuracy")},
-        **{name: float(f"{value:.6g}") for name, value in metrics.items()},
+        **{name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in metrics.items()},
         **{name: gan.metrics[name] for name in ("parameters_g", "parameters_d")},
         "gan_seconds": gan.environment()["seconds"],
         **{f"data.{name}": value for name, value in data.items()},

@@ -140,13 +140,20 @@ def _train(config: GanConfig, train: Images, folder: Path, labeller: Run | None)
 
 
 def _train_per_class(config: GanConfig, train: Images, folder: Path) -> dict:
-    """A run for each class, of an equal part of the steps: together they see as many images as one for all would."""
-    steps = max(1, config.steps // len(train.classes))
+    """A run for each class, of an equal part of the steps: together they see as many images as one for all would.
+
+    The schedule's decays and the average's memory are shortened alike.
+    """
+    k = len(train.classes)
+    part = replace(
+        config, labels="conditional", steps=max(1, config.steps // k), lr_step=max(1, config.lr_step // k),
+        ema=min(config.ema**k, 0.99999),
+    )  # fmt: skip
     runs, weights = [], {}
     for c, name in enumerate(train.classes):
         of_class = train[train.y == c]
         of_class = replace(of_class, y=torch.zeros_like(of_class.y), classes=(name,))
-        runs.append(train_gan(replace(config, labels="conditional", only_class=c, steps=steps), of_class))
+        runs.append(train_gan(replace(part, only_class=c), of_class))
         one, _ = load_weights(runs[-1].folder / "generator.safetensors")
         weights |= {f"generators.{c}.{key}": tensor for key, tensor in one.items()}
     (folder / "samples").mkdir(exist_ok=True)

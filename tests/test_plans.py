@@ -1,9 +1,13 @@
 """Plans of several studies: what they vary, what they share, and what of them is published."""
 
+import shlex
+
 import pandas as pd
 import pytest
 
 from rag_lib import plans, study
+from rag_lib.__main__ import parameters as given
+from rag_lib.__main__ import parser
 from rag_lib.errors import UserError
 
 SMOKE = {"dataset": "mnist5k", "preset": "smoke"}
@@ -18,8 +22,10 @@ def test_low_data_varies_the_number_of_real_images_and_keeps_the_callers_overrid
 
 def test_every_level_of_the_ablation_is_another_generator_and_the_first_ones_are_the_same():
     levels = plans.ablation(list(plans.ABLATION), **SMOKE | {"preset": "short"})
+    settings_of_short = study.settings_for(preset="short")
     first = {factor: next(iter(names)) for factor, names in plans.ABLATION.items()}
     assert len({levels[item].gan for item in first.items()}) == 1
+    assert levels["EMA", "on"].gan == settings_of_short.gan
     assert len({s.gan for s in levels.values()}) == 1 + sum(len(names) - 1 for names in plans.ABLATION.values())
 
 
@@ -31,8 +37,15 @@ def test_every_level_of_the_ablation_is_another_generator_and_the_first_ones_are
         (lambda: plans.low_data([600.0], **SMOKE), "n_real = 600.0 is float; it must be int"),
         (lambda: plans.low_data([600], overrides="x", **SMOKE), "overrides = 'x' is str; it must be a dictionary"),
         (lambda: plans.ablation("attention", **SMOKE), "must be a list"),
-        (lambda: plans.ablation(["colour"], **SMOKE), "factor = 'colour' is unknown"),
+        (lambda: plans.ablation(["colour"], **SMOKE), "factors = 'colour' is unknown"),
+        (lambda: plans.low_data([50, 50], **SMOKE), "names a size twice"),
         (lambda: plans.ablation(["output"], arms=["original", "mixed"], **SMOKE), "must be one arm"),
+        (lambda: plans.ablation(["output"], arms=["original"], **SMOKE), "must be one arm with generated images"),
+        (lambda: plans.ablation(["output"], preset="quick"), "compares by one classifier"),
+        (
+            lambda: plans.ablation(["EMA"], overrides={"gan.ema": 0.5}, **SMOKE),
+            "override 'gan.ema' is what the factors",
+        ),
     ],
 )
 def test_a_bad_plan_is_refused_in_one_line(make, message):
@@ -55,7 +68,7 @@ def test_published_is_what_the_tables_hold_of_a_plan_in_its_order(results):
     assert list(named["replicate"]) == [0, 1]
 
 
-@pytest.mark.parametrize("factor", ["attention", "labels", "average (EMA)", "DiffAugment"])
+@pytest.mark.parametrize("factor", ["attention", "labels", "EMA", "DiffAugment"])
 def test_every_level_of_the_ablation_trains_and_is_measured(factor, results):
     levels = plans.ablation([factor], **SMOKE)
     table, quality = study.run(list(dict.fromkeys(levels.values())))
@@ -77,3 +90,13 @@ def test_one_by_one_or_in_one_go_the_tables_are_the_same_bytes(results, monkeypa
 
     together = table("together", ["generated", "original", "mixed_add"])
     assert table("one_by_one", ["mixed_add"], ["original"], ["generated"]) == together
+
+
+def test_a_plans_command_computes_its_very_runs():
+    parameters = {"n_real": [50, 60], "replicates": 2, "arms": ["original"], "overrides": {"classifiers": {"cnn": 2}}}
+    line = plans.command("low-data", **SMOKE, **parameters)
+    assert line.startswith("python -m rag_lib low-data --dataset mnist5k --preset smoke --n-real 50,60 --replicates 2")
+    options = parser().parse_args(shlex.split(line)[3:])
+    assert plans.low_data([int(n) for n in options.n_real.split(",")], **given(options)) == plans.low_data(
+        **SMOKE, **parameters
+    )

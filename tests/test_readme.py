@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from rag_lib import study
+from rag_lib import plans, report, study
+from rag_lib.config import ARMS
 from rag_lib.paths import ROOT
 from rag_lib.presets import resolve
 from rag_lib.runs import run_id
-from rag_lib.statistics import contrasts
+from rag_lib.statistics import contrasts, intervals
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -50,21 +51,52 @@ def published():
     return read
 
 
+ARM_COLUMNS = ("original_plain", "original", "mixed_add", "mixed", "generated")
+
+
 @pytest.mark.parametrize("dataset", ["mnist5k", "mnist", "cifar10_jpeg"])
 def test_the_readmes_accuracies_are_computed_from_the_published_table(dataset, published):
     ids = [run_id("classifier", config) for config in study.configs(resolve(dataset, "quick"))]
     table = published("classify").set_index("run_id").loc[ids].reset_index()
-    for classifier, row in study.summary(table).iterrows():
+    for classifier, row in report.summary(table).iterrows():
         (line,) = [line for line in TEXT.splitlines() if line.startswith(f"| {dataset} | {classifier} |")]
-        ours = [float(cell) for cell in line.split("|")[3:6]]
-        assert ours == [row.generated, row.original, row.mixed]
+        assert [float(cell) for cell in line.split("|")[3:8]] == [row[arm] for arm in ARM_COLUMNS]
 
 
-def test_the_first_paragraph_says_what_the_table_says():
-    (row,) = [line for line in TEXT.splitlines() if line.startswith("| mnist | cnn |")]
-    generated, original, mixed = (cell.strip() for cell in row.split("|")[3:6])
+@pytest.fixture(scope="module")
+def few(published):
+    """The published runs with 600 real images."""
+    overrides = {"data.n_real": 600, "classifiers": {"cnn": 3}}
+    ids = plans.ids_of([resolve("mnist", "quick", overrides=overrides, arms=ARMS, replicates=5)])["classifier"]
+    return published("classify").set_index("run_id").loc[ids].reset_index()
+
+
+def test_the_answer_is_the_published_one(few):
+    """The first paragraph: the three differences, their intervals, and the program's own words."""
     (paragraph,) = re.findall(r"\*\*In the runs published here.*?\n\n", TEXT, flags=re.S)
-    assert re.findall(r"(\d+\.\d+)%", paragraph) == [original, mixed, generated]
+    found = contrasts(few, ["classifier"]).set_index("arm").loc[["mixed_add", "original", "mixed"]]
+    said = [f"{row['mean']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})" for row in found.to_dict("records")]
+    assert [f"{m} ({low} to {high})" for m, low, high in re.findall(DIFFERENCE, paragraph)] == said
+    for arm, word in (("mixed_add", "not shown"), ("original", "helps"), ("mixed", "hurts")):
+        assert found["verdict"][arm].startswith(word)
+
+
+DIFFERENCE = r"([+-]\d+\.\d+) \((?:95% interval )?([+-]\d+\.\d+) to ([+-]\d+\.\d+)\)"
+
+
+def test_the_arms_of_few_images_are_those_of_the_published_table(few):
+    for row in intervals(few, ["arm"]).to_dict("records"):
+        (line,) = [line for line in TEXT.splitlines() if re.match(rf"\| `{row['arm']}` \| \d", line)]
+        cells = [cell.strip() for cell in line.split("|")[3:5]]
+        assert cells == [f"{row['mean']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}"]
+        assert row["n"] == 5
+
+
+def test_the_judge_says_what_it_says_in_the_table(published):
+    (id,) = plans.ids_of([resolve("mnist", "quick")])["quality"]
+    row = published("quality").set_index("run_id").loc[id]
+    said = f"{row['judge_test_accuracy']:.2f}% of real ones, sees the digit that was asked for in "
+    assert said + f"{row['gan_test_accuracy']:.2f}% of them" in " ".join(TEXT.split())
 
 
 def test_the_speeds_are_those_of_the_published_benchmark(published):
