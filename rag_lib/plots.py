@@ -207,6 +207,8 @@ def low_data(found: pd.DataFrame) -> Figure:
     axis.minorticks_off()
     axis.set(xlabel="real images in total", ylabel="accuracy on real test images (%)")
     axis.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+    # intervals of two replicates may reach far beyond what an accuracy can be
+    axis.set_ylim(max(0, found["mean"].min() - 12), min(100, found["mean"].max() + 3))
     axis.legend(title="trained on", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     return figure
