@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from rag_lib import plots
-from rag_lib.config import ARMS
 from rag_lib.images import Images
 
 
@@ -41,7 +40,13 @@ def test_confusions_of_any_number_of_classes_are_drawn_at_a_readable_size(classe
     assert (results / "figures" / "confusion.png").exists()
 
 
-TABLE = pd.DataFrame({"classifier": ["cnn"] * 6, "arm": [*ARMS] * 2, "test_accuracy": [97.0, 99, 98, 97.1, 99.1, 98.1]})
+TABLE = pd.DataFrame(
+    {
+        "classifier": ["cnn"] * 6,
+        "arm": ["generated", "original", "mixed"] * 2,
+        "test_accuracy": [97.0, 99, 98, 97.1, 99.1, 98.1],
+    }
+)
 FIGURES = {
     "rows": lambda: plots.rows({"stored": images(("a", "b")).x * 0}),
     "accuracy": lambda: plots.accuracy_points(TABLE),  # regression: seaborn's jitter differed from run to run
@@ -63,3 +68,28 @@ def test_a_montage_fills_rows_on_white():
     assert picture[:4, :4].max() == 0
     assert picture[4].min() == 255  # the gap
     assert picture[5:, 5:].min() == 255  # no fourth image
+
+
+def test_the_low_data_figure_stays_within_what_an_accuracy_can_be():
+    rows = [
+        {"data.n_real": n, "arm": arm, "mean": 90.0, "low": -20.0, "high": 200.0}
+        for n in (100, 600)
+        for arm in ("original", "mixed:0.25")
+    ]
+    (axis,) = plots.low_data(pd.DataFrame(rows)).axes
+    assert axis.get_ylim() == (78, 93)
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["original", "mixed:0.25"]
+
+
+def test_levels_draw_a_panel_a_factor_and_a_point_a_level():
+    found = pd.DataFrame(
+        {
+            "factor": ["a", "a", "b"],
+            "level": ["x", "y", "x"],
+            "mean": [1.0, 2, 3],
+            "low": [0.5, 1, 2],
+            "high": [2.0, 3, 4],
+        }
+    )
+    axes = plots.levels(found, "accuracy").axes
+    assert [axis.get_title(loc="left") for axis in axes] == ["a", "b"]

@@ -76,12 +76,12 @@ def test_the_answer_is_the_published_one(few):
     (paragraph,) = re.findall(r"\*\*In the runs published here.*?\n\n", TEXT, flags=re.S)
     found = contrasts(few, ["classifier"]).set_index("arm").loc[["mixed_add", "original", "mixed"]]
     said = [f"{row['mean']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})" for row in found.to_dict("records")]
-    assert [f"{m} ({low} to {high})" for m, low, high in re.findall(DIFFERENCE, paragraph)] == said
+    assert [f"{m} ({low} to {high})" for m, low, high in re.findall(DIFFERENCE, " ".join(paragraph.split()))] == said
     for arm, word in (("mixed_add", "not shown"), ("original", "helps"), ("mixed", "hurts")):
         assert found["verdict"][arm].startswith(word)
 
 
-DIFFERENCE = r"([+-]\d+\.\d+) \((?:95% interval )?([+-]\d+\.\d+) to ([+-]\d+\.\d+)\)"
+DIFFERENCE = r"([+-]\d+\.\d+)(?: points)? \((?:95% interval )?([+-]\d+\.\d+) to ([+-]\d+\.\d+)\)"
 
 
 def test_the_arms_of_few_images_are_those_of_the_published_table(few):
