@@ -149,7 +149,7 @@ def test_the_report_names_what_is_missing_and_draws_what_is_there(execute, resul
     nothing = execute(REPORT)
     assert "0 runs of classifiers; 110 more runs are not published: python -m rag_lib low-data --arms gen" in nothing
     assert "python -m rag_lib classify --dataset mnist5k computes them" in nothing
-    assert "mnist5k-quick: not published; notebook 02 with dataset mnist5k draws it" in nothing
+    assert "mnist5k-smoke: not published; notebook 02 with dataset mnist5k draws it" in nothing
     assert not (results / "figures").exists()
     study.run([study.settings_for(preset="smoke", arms=["original", "original_plain"])])
     assert "mnist5k: 2 runs of classifiers; 4 more" in execute(REPORT, preset="smoke")
