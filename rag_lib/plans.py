@@ -9,7 +9,7 @@ import pandas as pd
 from rag_lib.config import REAL_ARMS, Settings, check_value
 from rag_lib.errors import UserError
 from rag_lib.paths import results_dir
-from rag_lib.presets import replicate
+from rag_lib.presets import check_overrides, replicate
 from rag_lib.runs import run_id
 from rag_lib.study import configs, needs_gan, settings_for
 
@@ -44,8 +44,9 @@ def low_data(n_real: Sequence[int], **parameters: Any) -> list[Settings]:
         check_value("n_real", n, int, low=1)
     if len(set(n_real)) < len(n_real):
         raise UserError(f"n_real = {list(n_real)} names a size twice")
+    overrides = _unvaried(parameters, {"data.n_real"})
     given = {"arms": LOW_DATA_ARMS} | {k: v for k, v in parameters.items() if v is not None}
-    return [settings_for(**given | {"overrides": _overrides(given) | {"data.n_real": n}}) for n in n_real]
+    return [settings_for(**given | {"overrides": overrides | {"data.n_real": n}}) for n in n_real]
 
 
 def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str], Settings]:
@@ -61,18 +62,20 @@ def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str],
     if len(settings_for(**given).classifiers) != 1:
         raise UserError("the ablation compares by one classifier; override classifiers with one, such as {'cnn': 2}")
     varied = {key for factor in factors for deltas in ABLATION[factor].values() for key in deltas}
-    for key in varied & set(_overrides(given)):
-        raise UserError(f"override {key!r} is what the factors {list(factors)} vary; leave it out")
+    overrides = _unvaried(parameters, varied)
     return {
-        (factor, level): settings_for(**given | {"overrides": _overrides(given) | deltas})
+        (factor, level): settings_for(**given | {"overrides": overrides | deltas})
         for factor in factors
         for level, deltas in ABLATION[factor].items()
     }
 
 
-def _overrides(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    overrides = parameters.get("overrides", {})
-    return overrides if isinstance(overrides, Mapping) else settings_for(**parameters)  # which refuses it
+def _unvaried(parameters: Mapping[str, Any], varied: set[str]) -> dict[str, Any]:
+    """The overrides among these parameters; raises `UserError` for one that the plan itself varies."""
+    overrides = check_overrides(parameters.get("overrides"))
+    for key in sorted(varied & set(overrides)):
+        raise UserError(f"override {key!r} is what this plan varies; leave it out")
+    return dict(overrides)
 
 
 def by_level(table: pd.DataFrame, levels: Mapping[tuple[str, str], Settings], kind: str) -> pd.DataFrame:

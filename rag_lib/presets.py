@@ -141,13 +141,7 @@ def resolve(
     if os.environ.get("RAG_SMOKE") == "1":
         preset = "smoke"
     check_value("seed", seed, int, low=0)
-    overrides = {} if overrides is None else overrides
-    if not isinstance(overrides, Mapping):
-        raise UserError(
-            f"overrides = {overrides!r} is {type(overrides).__name__}; it must be a dictionary such as "
-            """{"gan.lr": 1e-4} (papermill: -y 'overrides: {gan.lr: 1.0e-4}')"""
-        )
-
+    overrides = check_overrides(overrides)
     classifiers: Mapping[str, int] = dict.fromkeys(PAPER_CLASSIFIERS, 1)
     values: dict[str, dict[str, Any]] = {}
     for deltas in (DATASETS[kind], PRESETS[preset], PRESETS_OF.get((preset, kind), {}), overrides):
@@ -192,6 +186,17 @@ def replicate(settings: Settings, r: int) -> Settings:
         quality=replace(settings.quality, gan=gan, judge=replace(settings.quality.judge, data=data)),
         replicates=1,
     )
+
+
+def check_overrides(overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The overrides, none for None; raises `UserError` for anything that is no dictionary."""
+    overrides = {} if overrides is None else overrides
+    if not isinstance(overrides, Mapping):
+        raise UserError(
+            f"overrides = {overrides!r} is {type(overrides).__name__}; it must be a dictionary such as "
+            """{"gan.lr": 1e-4} (papermill: -y 'overrides: {gan.lr: 1.0e-4}')"""
+        )
+    return overrides
 
 
 def check_arms(arms: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from rag_lib.data import Splits, content_of, load
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images
 from rag_lib.models.attention import attention_module
-from rag_lib.presets import replicate, resolve
+from rag_lib.presets import check_overrides, replicate, resolve
 from rag_lib.progress import progress_mode
 from rag_lib.quality import HELD_OUT_SEED, assess
 from rag_lib.runs import Run, collect, run_id
@@ -40,8 +40,7 @@ def settings_for(
     keeps the preset's. Raises `UserError`.
     """
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
-    steps = {name: value for name, value in steps.items() if value is not None}
-    deltas = {**(overrides or {}), **steps} if isinstance(overrides, Mapping | None) else overrides
+    deltas = {**check_overrides(overrides), **{name: n for name, n in steps.items() if n is not None}}
     pick_device(), progress_mode()  # refuse what the environment asks for in vain, even where runs are reused
     given = {"arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing
@@ -54,10 +53,10 @@ def settings_for(
 
 def run(cells: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All runs of these studies, replicate by replicate: the tidy tables of the classifiers and of the generators."""
+    for cell in reversed(cells):  # images that are missing, or too few, are refused before any work
+        _splits(cell.data)
     n = max(cell.replicates for cell in cells)
     cells = [replicate(cell, r) for r in range(n) for cell in cells if r < cell.replicates]
-    for config in {replace(cell.data, split_seed=0) for cell in cells}:
-        load(config)  # images that are missing, or too few, are refused before any work
     tables, qualities = [], []
     for number, cell in enumerate(cells, 1):
         title = f"{number} of {len(cells)}: " if len(cells) > 1 else ""
@@ -106,7 +105,7 @@ def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:
         "run_id": run.id,
         "gan_run": gan.id,
         "dataset": data.pop("dataset"),
-        "replicate": config.data.split_seed,
+        "replicate": data.pop("split_seed"),
         **{name: round(100 * metrics.pop(name), 4) for name in ("gan_test_accuracy", "judge_test_accuracy")},
         **{name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in metrics.items()},
         **{name: gan.metrics[name] for name in ("parameters_g", "parameters_d")},
@@ -187,7 +186,7 @@ def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
         "dataset": data.pop("dataset"),
         "classifier": settings.pop("model"),
         "arm": label_of(config),
-        "replicate": config.data.split_seed,
+        "replicate": data.pop("split_seed"),
         "seed": settings.pop("seed"),
         "val_accuracy": round(100 * run.metrics["val_accuracy"], 4),
         "test_accuracy": round(100 * real, 4),

@@ -39,12 +39,13 @@ def test_every_level_of_the_ablation_is_another_generator_and_the_first_ones_are
         (lambda: plans.ablation("attention", **SMOKE), "must be a list"),
         (lambda: plans.ablation(["colour"], **SMOKE), "factors = 'colour' is unknown"),
         (lambda: plans.low_data([50, 50], **SMOKE), "names a size twice"),
+        (lambda: plans.low_data([50], overrides={"data.n_real": 9}, **SMOKE), "'data.n_real' is what this plan varies"),
         (lambda: plans.ablation(["output"], arms=["original", "mixed"], **SMOKE), "must be one arm"),
         (lambda: plans.ablation(["output"], arms=["original"], **SMOKE), "must be one arm with generated images"),
         (lambda: plans.ablation(["output"], preset="quick"), "compares by one classifier"),
         (
             lambda: plans.ablation(["EMA"], overrides={"gan.ema": 0.5}, **SMOKE),
-            "override 'gan.ema' is what the factors",
+            "override 'gan.ema' is what this plan varies",
         ),
     ],
 )
