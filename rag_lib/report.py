@@ -145,31 +145,22 @@ def passes(settings: Settings, n_train: int) -> str:
 def conclusion(table: pd.DataFrame) -> str:
     """What the table shows and what it does not, as Markdown; differences are points of accuracy."""
     means = summary(table)
-    lines = []
-    for name in means.index:
-        parts = [
-            f"{means.loc[name, arm]:.2f}%"
-            + (
-                f" ({means.loc[name, arm] - means.original[name]:+.2f})"
-                if "original" in means and arm != "original"
-                else ""
-            )
-            + f" from {ARM_NAMES.get(arm, arm)}"
-            for arm in sorted(means, key=lambda arm: arm != "original")
-        ]
-        lines.append(f"- **{name}**: {', '.join(parts)}")
     n = table["replicate"].nunique()
-    return "\n".join(
-        [
-            "Accuracy on the real test images, mean over the classifier's seeds"
-            + (f" and {n} replicates" if n > 1 else "")
-            + (" (difference to the original images in points):" if "original" in means else ":"),
-            "",
-            *lines,
-            "",
-            *verdicts(table),
-        ]
-    )
+    over = "the classifier's seeds" + (f" and {n} replicates" if n > 1 else "")
+    note = " (difference to the original images in points)" if "original" in means else ""
+    lines = [f"- **{name}**: {_accuracies(means.loc[name])}" for name in means.index]
+    heading = f"Accuracy on the real test images, mean over {over}{note}:"
+    return "\n".join([heading, "", *lines, "", *verdicts(table)])
+
+
+def _accuracies(means: pd.Series) -> str:
+    """One classifier's accuracies by arm, the original images first, then each with its difference to them."""
+    parts = []
+    for arm in sorted(means.index, key=lambda arm: arm != "original"):
+        compared = arm != "original" and "original" in means
+        difference = f" ({means[arm] - means['original']:+.2f})" if compared else ""
+        parts.append(f"{means[arm]:.2f}%{difference} from {ARM_NAMES.get(arm, arm)}")
+    return ", ".join(parts)
 
 
 def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[str]:
