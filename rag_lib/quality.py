@@ -6,22 +6,21 @@ as many as generated ones, for what the best possible generator would get.
 """
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from rag_lib.augment import preprocess
 from rag_lib.config import ClassifierConfig, QualityConfig
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images, stratified_split
 from rag_lib.runs import Run, cached
-from rag_lib.train_classifier import EVALUATION_BATCH, confusion, load_classifier, predict
-from rag_lib.training import pick_device, seed_of
+from rag_lib.train_classifier import confusion, evaluate, load_classifier, predict
+from rag_lib.training import seed_of
 
 HELD_OUT_SEED = 1  # of generated images that no classifier was trained on
-N_CLOSEST = 100  # pairs of a generated and a train image that are kept for a look
 DUPLICATE_QUANTILE = 0.01
 
 
@@ -47,7 +46,7 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
         likeness = distances(of_train[some], of_generated[:n])
         best, _ = stratified_split(val.y, (n,), seed=0)
         of_best = {f"val_{name}": value for name, value in distances(of_train[some], of_val[best]).items()}
-        memorised, closest = memorisation(of_train, of_val, of_generated)
+        memorised, closest = memorisation(of_train, of_val, of_generated, images.y)
         closest.to_csv(folder / "closest.csv", index=False, lineterminator="\n")
         accuracies = {"gan_test_accuracy": fidelity, "judge_test_accuracy": judge.metrics["test_accuracy"]}
         return accuracies | likeness | of_best | memorised | {"images_compared": n}
@@ -55,15 +54,12 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
     return cached("quality", config, compute)
 
 
-@torch.no_grad()
 def features(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
     """What reaches the last linear layer of a classifier, for uint8 images N x C x H x W: float32, N x features."""
     kept: list[Tensor] = []
     last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    hook = last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].float().cpu()))
-    model.eval()
-    for part in x.split(EVALUATION_BATCH):
-        model(preprocess(part.to(pick_device()), config.data))
+    hook = last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].cpu()))
+    evaluate(model, x, replace(config, precision="fp32"))  # distances are differences of near numbers
     hook.remove()
     return torch.cat(kept)
 
@@ -108,18 +104,20 @@ def neighbourhoods(real: Tensor, other: Tensor, k: int) -> dict[str, float]:
     }
 
 
-def memorisation(train: Tensor, val: Tensor, generated: Tensor) -> tuple[dict[str, float], pd.DataFrame]:
+def memorisation(train: Tensor, val: Tensor, generated: Tensor, y: Tensor) -> tuple[dict[str, float], pd.DataFrame]:
     """Whether generated images lie nearer to train images than unseen real ones do; features, N x features each.
 
     `nearest_generated` and `nearest_val`: median distance to the nearest train image. `duplicate_rate`: share of
     generated images that are nearer to one than 99% of the val images are; `duplicate_rate_unseen`: what it is on
     average for a generator that copies nothing, a little above 1%, more where val images are few.
-    Beside them the closest pairs: indices of the generated and of the train image, and their distance.
+    Beside them each class's (`y`, of the generated images) closest pair: indices of the generated and of the train
+    image, and their distance. Overall, the closest would all be of the class that varies least.
     """
     of_val, _ = nearest(val, train)
     of_generated, which = nearest(generated, train)
     limit = of_val.quantile(DUPLICATE_QUANTILE)
-    first = of_generated.argsort(stable=True)[:N_CLOSEST]
+    order = of_generated.argsort(stable=True)
+    first = torch.stack([order[y[order] == c][0] for c in y.unique()])
     closest = {"generated": first, "train": which[first], "distance": of_generated[first]}
     metrics = {
         "nearest_generated": float(of_generated.median()),

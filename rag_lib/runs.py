@@ -39,7 +39,7 @@ class Run:
         return counts.set_index(counts.columns[0]).rename_axis(None)
 
     def closest(self) -> pd.DataFrame:
-        """Of a quality run, the closest pairs: indices of the generated and of the train image, and their distance."""
+        """Each class's closest pair (of a quality run): indices of the generated and of the train image, distance."""
         return pd.read_csv(self.folder / "closest.csv")
 
     def environment(self) -> dict[str, Any]:

@@ -103,18 +103,23 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
     return metrics
 
 
-@torch.no_grad()
 def predict(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
     """The predicted class of each uint8 image of `x` (N x C x H x W), int64, N, on the CPU."""
+    return evaluate(model, x, config).argmax(1)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
+    """The logits of uint8 images `x` (N x C x H x W), without random preprocessing: N x classes, on the CPU."""
     device = next(model.parameters()).device
     precision = pick_precision(config.precision, device)
     model.eval()
-    predictions = []
+    logits = []
     for part in x.split(EVALUATION_BATCH):
         inputs = preprocess(part.to(device), config.data).contiguous(memory_format=torch.channels_last)
         with autocast(precision, device):
-            predictions.append(model(inputs).argmax(1).cpu())
-    return torch.cat(predictions)
+            logits.append(model(inputs).cpu())
+    return torch.cat(logits)
 
 
 def confusion(images: Images, predicted: Tensor) -> pd.DataFrame:

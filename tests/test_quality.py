@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from rag_lib import quality, study
+from rag_lib import study
+from rag_lib.augment import preprocess
 from rag_lib.images import stratified_split
 from rag_lib.presets import resolve
 from rag_lib.quality import distances, features, memorisation, neighbourhoods
@@ -67,11 +68,13 @@ def test_neighbourhoods_computed_by_hand():
 
 def test_copies_are_found_and_unseen_images_are_not(judged):
     train, val, _ = judged
-    copies, pairs = memorisation(train, val, train[50:150])
+    labels = torch.arange(100) % 10
+    copies, pairs = memorisation(train, val, train[50:150], labels)
     assert copies["duplicate_rate"] == 1
-    assert copies["nearest_generated"] == pytest.approx(0, abs=0.05)
-    assert pairs["train"].tolist()[:3] == [50 + i for i in pairs["generated"][:3]]
-    unseen, _ = memorisation(train, val[:150], val[150:])
+    assert copies["nearest_generated"] == 0
+    assert pairs["train"].tolist() == [50 + i for i in pairs["generated"]]
+    assert [int(labels[i]) for i in pairs["generated"]] == list(range(10))
+    unseen, _ = memorisation(train, val[:150], val[150:], torch.arange(150) % 10)
     assert unseen["duplicate_rate"] < 0.1
 
 
@@ -80,5 +83,5 @@ def test_features_are_what_the_last_layer_sees(digits, results):
     model = load_classifier(train_classifier(judge, lambda: study.images_of(digits)), judge, 10)
     found = features(model, digits.val.x[:5], judge)
     assert found.shape == (5, 128)
-    x = quality.preprocess(digits.val.x[:5], judge.data)
+    x = preprocess(digits.val.x[:5], judge.data)
     torch.testing.assert_close(model[-1](found), model(x), rtol=1e-4, atol=1e-4)
