@@ -60,7 +60,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": _QUICK,  # minutes on a laptop's CPU
     # where many generators are trained (notebooks 04 and 05)
     "short": _QUICK | {"gan.steps": 1_250, "classifiers": {"cnn": 2}},
-    "best": {  # our strongest recipe that keeps the paper's four DConvs and three SPAMs: hours on a CPU
+    # our strongest recipe that keeps the paper's four DConvs and three SPAMs; from the literature, not tuned yet
+    "best": {
         "gan.steps": 30_000,
         "gan.lr": 2e-4,  # a long run takes DCGAN's rate,
         "gan.schedule": "cosine",  # and ends at a small step

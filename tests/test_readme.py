@@ -122,7 +122,7 @@ def test_the_speeds_are_those_of_the_published_benchmark(published):
 
 def test_the_differences_between_precisions_are_those_of_the_table(published):
     rows = published("classify").query(
-        "dataset == 'mnist' and classifier == 'cnn' and `data.split_seed` == 0 and `data.n_real` == 0"
+        "dataset == 'mnist' and classifier == 'cnn' and replicate == 0 and `data.n_real` == 0"
     )
     rows = rows.assign(group=rows["arm"], arm=rows["classifier.precision"], replicate=rows["seed"])
     found = contrasts(rows, ["group"], named={"": ("auto", "fp32")}).set_index("group")
