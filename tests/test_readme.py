@@ -63,6 +63,21 @@ def test_the_readmes_accuracies_are_computed_from_the_published_table(dataset, p
         assert [float(cell) for cell in line.split("|")[3:8]] == [row[arm] for arm in ARM_COLUMNS]
 
 
+def test_adding_generated_images_to_all_real_ones_did_what_the_readme_says(published):
+    ids = [
+        run_id("classifier", c)
+        for d in ("mnist5k", "mnist", "cifar10_jpeg")
+        for c in study.configs(resolve(d, "quick"))
+    ]
+    table = published("classify").set_index("run_id").loc[ids]
+    means = table.groupby(["dataset", "classifier", "arm"])["test_accuracy"].mean().unstack()
+    gains = means["mixed_add"] - means["original"]
+    gains = gains[gains.round(2) > 0]
+    assert len(gains) == 1
+    assert f"one of the six above `original`, by {gains.iloc[0]:.2f} points" in " ".join(TEXT.split())
+    assert (means["mixed"] < means["original"]).all()
+
+
 @pytest.fixture(scope="module")
 def few(published):
     """The published runs with 600 real images."""
