@@ -87,7 +87,7 @@ def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tup
     return D(torch.cat([real, fake]), y.repeat(2)).chunk(2)
 
 
-def _train(config: GanConfig, train: Images, folder: Path, labeller: Run | None) -> dict:
+def _train(config: GanConfig, train: Images, folder: Path, labeller: Run | None = None) -> dict:
     keep_freed_memory()
     device = pick_device()
     precision = pick_precision(config.precision, device)
