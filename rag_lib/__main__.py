@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rag_lib
-from rag_lib import plans, plots, report, study
+from rag_lib import galleries, plans, plots, report, study
 from rag_lib.config import Settings
 from rag_lib.data import load
 from rag_lib.errors import UserError
@@ -119,7 +119,9 @@ def gallery(options: argparse.Namespace) -> None:
     splits = load(settings.data)
     gan = study.run_gan(settings, splits)
     plots.use_style()
-    figure = plots.gallery(splits.train, generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0))
+    figure = galleries.gallery(
+        splits.train, generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0)
+    )
     print(plots.save(figure, f"gallery-{settings.name}"))
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rag_lib import plots
+from rag_lib import galleries, plots
 from rag_lib.images import Images
 
 
@@ -25,7 +25,7 @@ LONG = ("robin", "Blue tit (very long class name indeed)", "wren")
 
 def test_the_gallerys_names_stand_at_the_middle_of_their_rows():
     """Regression: they drifted where stored images are larger than generated ones."""
-    figure = plots.gallery(images(LONG, size=32), images(LONG, size=28), n=3)
+    figure = galleries.gallery(images(LONG, size=32), images(LONG, size=28), n=3)
     ticks = figure.axes[0].get_yticks().tolist()
     assert ticks == [16, 50, 84]  # rows of 32 pixels with gaps of 2
     assert figure.axes[0].get_yticklabels()[1].get_text() == "Blue tit (very\nlong class…"
@@ -48,7 +48,7 @@ TABLE = pd.DataFrame(
     }
 )
 FIGURES = {
-    "rows": lambda: plots.rows({"stored": images(("a", "b")).x * 0}),
+    "rows": lambda: galleries.rows({"stored": images(("a", "b")).x * 0}),
     "accuracy": lambda: plots.accuracy_points(TABLE),  # regression: seaborn's jitter differed from run to run
 }
 
@@ -63,7 +63,7 @@ def test_the_same_figure_gives_the_same_bytes(name, results):
 
 
 def test_a_montage_fills_rows_on_white():
-    picture = plots.montage(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), columns=2, gap=1)
+    picture = galleries.montage(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), columns=2, gap=1)
     assert picture.shape == (9, 9, 3)
     assert picture[:4, :4].max() == 0
     assert picture[4].min() == 255  # the gap

@@ -1,0 +1,110 @@
+"""Images to figures. Nothing here computes: the images came from a run."""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rag_lib.images import Images
+from rag_lib.plots import wrapped
+
+
+def montage(x: Tensor, columns: int, gap: int = 2) -> np.ndarray:
+    """uint8 images N x C x H x W as one picture, H x W x 3, filled row by row on white."""
+    n, _, h, w = x.shape
+    rows = -(-n // columns)
+    picture = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for i, image in enumerate(x):
+        top, left = (i // columns) * (h + gap), (i % columns) * (w + gap)
+        picture[top : top + h, left : left + w] = image.permute(1, 2, 0).numpy()
+    return picture
+
+
+def _of_class(images: Images, label: int, n: int) -> Tensor:
+    """The first `n` images of a class, blank ones where it has fewer."""
+    x = images.x[images.y == label][:n]
+    return torch.cat([x, torch.full((n - len(x), *x.shape[1:]), 255, dtype=torch.uint8)])
+
+
+def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
+    """Figs. 3 and 4: a row a class, `n` real images on the left, `n` generated ones on the right.
+
+    The classes beyond the first 20 are left out.
+    """
+    classes = generated.classes[:20]
+    figure, axes = plt.subplots(1, 2, figsize=(2 * n * 0.5 + 1, len(classes) * 0.5 + 0.5))
+    size = real.x.shape[-1] + 2  # a row's height on the left, where the names stand
+    for axis, images, title in zip(axes, (real, generated), ("real", "generated"), strict=True):
+        x = torch.cat([_of_class(images, label, n) for label in range(len(classes))])
+        axis.imshow(montage(x, columns=n), interpolation="nearest")
+        axis.set_title(title)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.grid(False)
+        sns.despine(ax=axis, left=True, bottom=True)
+    axes[0].set_yticks([(i + 0.5) * size - 1 for i in range(len(classes))], map(wrapped, classes))
+    axes[0].tick_params(length=0)
+    figure.tight_layout()
+    return figure
+
+
+def rows(pictures: dict[str, Tensor]) -> Figure:
+    """Rows of uint8 images (N x C x H x W), each under its name."""
+    n = max(map(len, pictures.values()))
+    figure, axes = plt.subplots(len(pictures), 1, figsize=(0.62 * n + 1.5, 0.72 * len(pictures)), squeeze=False)
+    for axis, (name, x) in zip(axes[:, 0], pictures.items(), strict=True):
+        axis.imshow(montage(x, columns=n), interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+        axis.grid(False)
+        sns.despine(ax=axis, left=True, bottom=True)
+    figure.tight_layout()
+    return figure
+
+
+def training_samples(samples: Path, columns: int = 5) -> Figure:
+    """The sample grids that the training left in a folder (step-*.png), early to late."""
+    files = sorted(samples.glob("step-*.png"))[: 2 * columns]
+    rows = -(-len(files) // columns)
+    pictures = [plt.imread(file) for file in files]
+    height = pictures[0].shape[0] / pictures[0].shape[1]
+    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, rows * (2.6 * height + 0.35)), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, file, picture in zip(axes.flat, files, pictures, strict=False):
+        axis.imshow(picture)
+        axis.set_title(f"{int(re.findall(r'[0-9]+', file.stem)[0]):,} iterations", fontsize=10)
+    figure.tight_layout()
+    return figure
+
+
+def attention(images: Images, maps: list[Tensor]) -> Figure:
+    """Each image, then the S of every SPAM: a column an image, a row a module, colours from 0 to 1.
+
+    `maps`: N x 1 x h x w in (0, 1), one tensor a module.
+    """
+    n, size = len(images), images.x.shape[-1]
+    shape = {"figsize": (n * 1.05 + 2, (1 + len(maps)) * 1.1), "layout": "constrained"}
+    figure, axes = plt.subplots(1 + len(maps), n, squeeze=False, **shape)
+    for axis, image, label in zip(axes[0], images.x, images.y, strict=True):
+        axis.imshow(montage(image[None], 1), interpolation="nearest")
+        axis.set_title(wrapped(images.classes[int(label)]), fontsize=10)
+    for row, s in zip(axes[1:], maps, strict=True):
+        for axis, one in zip(row, F.interpolate(s.cpu(), size=(size, size), mode="nearest")[:, 0], strict=True):
+            shown = axis.imshow(one, cmap="viridis", vmin=0, vmax=1)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        sns.despine(ax=axis, left=True, bottom=True)
+    labels = ["image", *(f"S of SPAM {i + 1}\n{s.shape[-2]} x {s.shape[-1]}" for i, s in enumerate(maps))]
+    for axis, label in zip(axes[:, 0], labels, strict=True):
+        axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
+    if maps:
+        figure.colorbar(shown, ax=axes, shrink=0.7, label="S", pad=0.015)
+    return figure
