@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import rag_lib
-from rag_lib import galleries, plans, plots, report, study
+from rag_lib import galleries, plans, plots, report, report_gan, study
 from rag_lib.config import Settings
 from rag_lib.data import load
 from rag_lib.errors import UserError
+from rag_lib.export import export
 from rag_lib.generate import generate, load_generator
 from rag_lib.paths import ROOT, results_dir
 from rag_lib.presets import DATASETS, PRESETS
@@ -79,6 +80,13 @@ def parser() -> argparse.ArgumentParser:
             text = f"commas between them (default: {','.join(plans.ABLATION)})"
             sub.add_argument("--factors", default=",".join(plans.ABLATION), help=text)
         sub.set_defaults(command=command)
+    text = "write a generator's images as an image folder with a datasheet"
+    sub = commands.add_parser("export", help=text, description=text)
+    sub.add_argument("run", help="the name or the folder of a GAN's run, or a generator.safetensors")
+    sub.add_argument("folder", type=Path, help="a new folder, which gets one subfolder a class")
+    sub.add_argument("--images", type=int, default=10_000, help="how many in total (default: 10000)")
+    sub.add_argument("--seed", type=int, default=0, help="of the images (default: 0)")
+    sub.set_defaults(command=export_images)
     sub = commands.add_parser("runs", help="list the runs under results/runs", description="list or clean the runs")
     sub.add_argument(
         "--clean", action="store_true", help="remove those that are stale, or unfinished without a checkpoint"
@@ -135,7 +143,7 @@ def print_results(settings: Settings) -> None:
     print(report.summary_with_intervals(table).T.to_string())
     print(f"\n{report.conclusion(table)}\n")
     for run in qualities.get("run_id", []):
-        print(f"{report.gallery_conclusion(finished(run))}\n")
+        print(f"{report_gan.gallery_conclusion(finished(run))}\n")
     print_tables()
 
 
@@ -208,6 +216,10 @@ def forget_paths(notebook: Path) -> None:
     for key in ("input_path", "output_path"):
         content.metadata.papermill[key] = Path(content.metadata.papermill[key]).name
     nbformat.write(content, notebook)
+
+
+def export_images(options: argparse.Namespace) -> None:
+    print(export(options.run, options.folder, options.images, options.seed) / "DATASHEET.md")
 
 
 def runs(options: argparse.Namespace) -> None:

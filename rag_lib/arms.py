@@ -18,12 +18,14 @@ def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Ima
     `share` of generated images. The controls: `mixed_add`, all N real and N generated ones; `original_plain`, the real
     ones without random rotation, shift and mirroring (`preprocessing` takes these away); `original_half`, N/2 real
     ones; `generated_shuffled`, generated ones with their labels permuted, which must teach nothing.
+    Where classes are of unequal sizes: `balanced`, the real ones, and of each class as many generated ones as it has
+    fewer than the largest; `oversampled`, its control, where real ones of the class, repeated, stand in their place.
     Real images that are left out are left out class by class. Synthetic images that were generated at the crop's size
     are continued by reflection to the stored size: from there on real and synthetic images take the same way.
     """
     n = len(real)
     if synthetic is not None:
-        synthetic = synthetic[:n].padded_to(real.x.shape[-1])
+        synthetic = synthetic[: n_synthetic(config, real)].padded_to(real.x.shape[-1])
     if config.arm in ("original", "original_plain"):
         return real
     if config.arm == "generated":
@@ -32,9 +34,26 @@ def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Ima
         return replace(synthetic, y=synthetic.y[torch.randperm(n, generator=rng("shuffled", config.seed))])
     if config.arm == "mixed_add":
         return concat(real, synthetic)
+    if config.arm in ("balanced", "oversampled"):
+        return concat(real, topping_up(real, real if config.arm == "oversampled" else synthetic))
     n_generated = math.ceil(n * (0.5 if config.arm == "original_half" else config.share))
     kept, _ = stratified_split(real.y, (n - n_generated,), seed_of("half", config.seed))
     return real[kept] if config.arm == "original_half" else concat(real[kept], synthetic[: n - len(kept)])
+
+
+def n_synthetic(config: ClassifierConfig, real: Images) -> int:
+    """How many generated images, classes in turn, an arm draws from: N, or enough to make all classes equal."""
+    return len(real.classes) * int(real.y.bincount().max()) if config.arm == "balanced" else len(real)
+
+
+def topping_up(real: Images, source: Images) -> Images:
+    """Of each class of `real` what it lacks of the largest one's number, from `source`, in turn, again and again."""
+    counts = real.y.bincount(minlength=len(real.classes))
+    index = []
+    for c, missing in enumerate((counts.max() - counts).tolist()):
+        of_class = (source.y == c).nonzero().flatten()
+        index.append(of_class[torch.arange(missing) % len(of_class)])
+    return source[torch.cat(index)]
 
 
 def preprocessing(name: str, data: DataConfig) -> DataConfig:
@@ -43,8 +62,12 @@ def preprocessing(name: str, data: DataConfig) -> DataConfig:
 
 
 def generated_share(config: ClassifierConfig) -> float | None:
-    """The share of generated images with their own labels in an arm; None where the labels are shuffled."""
-    shares = {"generated": 1.0, "mixed": config.share, "mixed_add": 0.5, "generated_shuffled": None}
+    """The share of generated images with their own labels in an arm whose classes are as real ones or in turn.
+
+    None where the labels are shuffled, and where the arm makes the classes equal: neither can be asked of test images.
+    """
+    shares = {"generated": 1.0, "mixed": config.share, "mixed_add": 0.5}
+    shares |= dict.fromkeys(("generated_shuffled", "balanced", "oversampled"))
     return shares.get(config.arm, 0.0)
 
 

@@ -80,10 +80,10 @@ class Steps:
         table = pd.DataFrame(self.history)
         write_whole(self.folder / "history.csv", table.to_csv(index=False, lineterminator="\n").encode())
 
-    def log(self, **values: Tensor | float) -> None:
+    def log(self, **values: Tensor | float) -> bool:
         """One step's numbers: the losses among them (by name) are looked at, and every so often all enter the history.
 
-        Tensors are scalars. Raises `UserError` if a loss is not finite or has exploded.
+        Returns whether they did. Tensors are scalars. Raises `UserError` if a loss is not finite or has exploded.
         """
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         fetched = torch.stack([value.float() for value in tensors.values()]).tolist()  # one wait for the device
@@ -91,10 +91,12 @@ class Steps:
         for name, value in row.items():
             if name.startswith("loss") and not abs(value) < EXPLODED:
                 raise self._diverged(f"{name} = {value:g}", row["step"])
-        if row["step"] % self._log_every == 0 or row["step"] == self.total:
+        enters = row["step"] % self._log_every == 0 or row["step"] == self.total
+        if enters:
             self.history.append(row)
             losses = (f"{name} {value:.3f}" for name, value in row.items() if name.startswith("loss"))
             self._bar.set_postfix_str(", ".join(losses), refresh=False)
+        return enters
 
     def _diverged(self, what: str, step: int) -> UserError:
         kept = "there is no checkpoint yet" if self.saved is None else f"the checkpoint of step {self.saved} is kept"

@@ -18,8 +18,9 @@ NUMERICS = 2
 PAPER_CLASSIFIERS = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
 CLASSIFIERS = (*PAPER_CLASSIFIERS, "fast_cnn")
 # the paper's three groups, then the controls (arms.py says what each is)
-ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain", "original_half", "generated_shuffled")
-REAL_ARMS = ("original", "original_plain", "original_half")  # they need no generator
+STUDY_ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain", "original_half", "generated_shuffled")
+ARMS = (*STUDY_ARMS, "balanced", "oversampled")  # the last two are for classes of unequal sizes
+REAL_ARMS = ("original", "original_plain", "original_half", "oversampled")  # they need no generator
 
 
 def setting(default: Any, *, choices: tuple = (), low: float | None = None, high: float | None = None, added=False):
@@ -150,6 +151,10 @@ class ClassifierConfig(Checked):
         super().__post_init__()
         if (self.arm in REAL_ARMS) != (self.gan is None):
             raise UserError(f"classifier.arm = {self.arm!r} and classifier.gan = {self.gan} do not go together")
+        if self.arm == "balanced" and self.gan.labels == "pseudo":
+            raise UserError(
+                "arm = 'balanced' wants a generator that can be asked for a class; with gan.labels = 'pseudo' none can"
+            )
         check_same_images(self.data, self.gan, "classifier.gan")
 
 

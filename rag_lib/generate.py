@@ -1,9 +1,14 @@
 """A trained generator's labelled images: balanced, frozen, as 8-bit as a stored photograph."""
 
+from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from rag_lib.config import from_dict
 from rag_lib.errors import UserError
@@ -53,17 +58,20 @@ def latents(n: int, z_dim: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def sample(generator: Generator, z: Tensor, y: Tensor) -> Tensor:
-    """The images of these z and labels, uint8, N x C x H x W, on the CPU; computed in padded chunks."""
+def draw(generator: Generator | OnePerClass, z: Tensor, y: Tensor) -> Tensor:
+    """The images of these z and labels, uint8, N x C x H x W, on the CPU; computed in padded chunks.
+
+    `y`: int64, N, or weights of the classes, N x classes (`Generator.forward`).
+    """
     if isinstance(generator, OnePerClass):
-        return generator.by_class(sample, z, y)
+        return generator.by_class(draw, z, y)
     device = next(generator.parameters()).device
     images = []
     for zs, ys in zip(z.split(CHUNK), y.split(CHUNK), strict=True):
         missing = CHUNK - len(zs)
         padded = generator(
             torch.cat([zs, zs.new_zeros(missing, zs.shape[1])]).to(device),
-            torch.cat([ys, ys.new_zeros(missing)]).to(device),
+            torch.cat([ys, ys.new_zeros(missing, *ys.shape[1:])]).to(device),
         )
         images.append(to_uint8(padded[: len(zs)]))
     return torch.cat(images)
@@ -72,6 +80,23 @@ def sample(generator: Generator, z: Tensor, y: Tensor) -> Tensor:
 def to_uint8(x: Tensor) -> Tensor:
     """Images in [-1, 1] as uint8, 0 to 255, on the CPU: what a networks' image becomes when it is stored."""
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def sample(generator: Generator | OnePerClass, labels: Sequence[int] | Tensor, seed: int = 0) -> Tensor:
+    """One image of each of these classes (indices into `generator.classes`): uint8, N x C x H x W.
+
+    Image i depends on `seed`, i and its label alone. Raises `UserError` for a label that is no class's, and for a
+    generator that cannot be asked for a class (`labels`: `pseudo`).
+    """
+    if generator.labeller is not None:
+        raise UserError("this generator draws what it likes (gan.labels = pseudo); use generate(), which labels it")
+    k = len(generator.classes)
+    y = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+    for one in y:
+        if not isinstance(one, Integral) or not 0 <= one < k:
+            names = ", ".join(f"{i} ({name})" for i, name in list(enumerate(generator.classes))[:20])
+            raise UserError(f"label {one!r} is no class of this generator; choose from {names}")
+    return draw(generator, latents(len(y), generator.z_dim, seed), torch.tensor(y, dtype=torch.int64))
 
 
 def generate(generator: Generator | OnePerClass, n: int, seed: int) -> Images:
@@ -86,10 +111,36 @@ def generate_some(generator: Generator | OnePerClass, index: Tensor, seed: int) 
     """Of what `generate` gives with this seed, the images of these indices (int64)."""
     n = int(index.max()) + 1
     z, y = latents(n, generator.z_dim, seed)[index], labels(generator, n)[index]
-    x = sample(generator, z, y)
+    x = draw(generator, z, y)
     if generator.labeller is not None:
         y = label(generator, x)
     return Images(x, y, generator.classes)
+
+
+class GeneratedDataset(Dataset):
+    """What `generate` gives, as a dataset like torchvision's: pairs of an image and its class's index.
+
+    An image is a PIL one, or what `transform` makes of it, so the transform that real images get fits: with
+    `torch.utils.data.ConcatDataset([real, GeneratedDataset(...)])` both reach a training loop alike.
+    """
+
+    def __init__(
+        self, generator: Generator | OnePerClass, n: int, seed: int = 0, transform: Callable[..., Any] | None = None
+    ):
+        self.images = generate(generator, n, seed)
+        self.classes, self.targets, self.transform = self.images.classes, self.images.y.tolist(), transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = to_pil(self.images.x[index])
+        return (self.transform(image) if self.transform else image), self.targets[index]
+
+
+def to_pil(x: Tensor) -> Image.Image:
+    """A uint8 image, C x H x W, grey or in colour."""
+    return Image.fromarray(x[0].numpy() if len(x) == 1 else x.permute(1, 2, 0).numpy())
 
 
 def label(generator: Generator, x: Tensor) -> Tensor:

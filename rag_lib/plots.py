@@ -14,8 +14,9 @@ from rag_lib.config import ARMS
 from rag_lib.paths import results_dir
 from rag_lib.report import arm_order
 
-# Okabe and Ito's colours, which the colour-blind tell apart
-COLOURS = dict(zip(ARMS, ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000"), strict=True))
+# Okabe and Ito's colours, which the colour-blind tell apart, and a grey
+_OKABE_ITO = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#F0E442", "#808080")
+COLOURS = dict(zip(ARMS, _OKABE_ITO, strict=True))
 
 
 def use_style() -> None:
@@ -45,18 +46,37 @@ def save(figure: Figure, name: str) -> Path:
     return folder / f"{name}.png"
 
 
-def gan_curves(history: pd.DataFrame) -> Figure:
-    """Both losses, and what D thinks of real and of generated images, over the iterations."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
-    for column, label, colour in (("loss_d", "discriminator", "#0072B2"), ("loss_g", "generator", "#E69F00")):
-        left.plot(history["step"], history[column], label=label, color=colour)
-    left.set(xlabel="iterations", ylabel="loss (nats)", title="Losses")
-    for column, label, colour in (("d_real", "of real images", "#0072B2"), ("d_fake", "of generated ones", "#E69F00")):
-        right.plot(history["step"], history[column], label=label, color=colour)
-    right.axhline(0.5, color="grey", linestyle=":", label="cannot tell")
-    right.set(xlabel="iterations", ylabel="mean probability", title="D's belief that it is real", ylim=(0, 1))
-    for axis in (left, right):
-        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=10)
+def gan_curves(history: pd.DataFrame, samples: Path | None = None) -> Figure:
+    """Both losses, what D thinks of real and of generated images, and their diversity, over the iterations.
+
+    `samples`: a picture to show beside them.
+    """
+    n = 3 + (samples is not None)
+    figure, axes = plt.subplots(1, n, figsize=(4.4 * n, 3.4), width_ratios=[1, 1, 1, 1.6][:n])
+    panels = (
+        ("Losses", "loss (nats)", {"loss_d": "discriminator", "loss_g": "generator"}),
+        (
+            "D's belief that an image is real",
+            "mean of sigmoid(D)",
+            {"d_real": "of real images", "d_fake": "of generated"},
+        ),
+        ("Diversity within a class", "of generated / of real images", {"diversity": "batch by batch"}),
+    )
+    for axis, (title, ylabel, lines) in zip(axes, panels, strict=False):
+        for (column, label), colour in zip(lines.items(), ("#0072B2", "#E69F00"), strict=False):
+            if column in history:  # runs of older versions have no diversity
+                axis.plot(history["step"], history[column], label=label, color=colour)
+        axis.set(xlabel="iterations", ylabel=ylabel, title=title)
+    axes[1].axhline(0.5, color="grey", linestyle=":", label="cannot tell")
+    axes[1].set(ylim=(0, 1))
+    axes[2].axhline(1, color="grey", linestyle=":", label="as diverse")
+    axes[2].set(ylim=(0, None))
+    if samples is not None:
+        axes[3].imshow(plt.imread(samples))
+        axes[3].axis("off")
+        axes[3].set_title(f"Samples after {int(samples.stem.removeprefix('step-')):,} iterations")
+    for axis in axes[:3]:
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, fontsize=10)
     figure.tight_layout()
     return figure
 

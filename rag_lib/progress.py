@@ -49,6 +49,15 @@ def progress_mode() -> str:
     return mode
 
 
+def in_kernel() -> bool:
+    return "ipykernel" in sys.modules and type(sys.stdout).__module__.startswith("ipykernel")
+
+
+def live_front_end() -> bool:
+    """Whether somebody looks at this kernel in a front end with widgets, and has not asked for plain lines."""
+    return progress_mode() == "auto" and in_kernel() and any(name in os.environ for name in _LIVE_FRONT_ENDS)
+
+
 @contextmanager
 def progress(total: int, title: str, done: int = 0):
     """A counter of `total` steps, `done` of them before, with tqdm's `update(n)` and `set_postfix_str(text)`.
@@ -57,10 +66,9 @@ def progress(total: int, title: str, done: int = 0):
     where it is shown.
     """
     mode = progress_mode()
-    in_kernel = "ipykernel" in sys.modules and type(sys.stdout).__module__.startswith("ipykernel")
-    if mode == "auto" and in_kernel and any(name in os.environ for name in _LIVE_FRONT_ENDS):
+    if live_front_end():
         from tqdm.notebook import tqdm as bar
-    elif mode == "auto" and not in_kernel and sys.stderr.isatty():
+    elif mode == "auto" and not in_kernel() and sys.stderr.isatty():
         bar = tqdm
     else:
         bar = None

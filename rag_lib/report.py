@@ -1,12 +1,13 @@
-"""What the tables say, in words and in small tables for people."""
+"""What the tables of classifiers say, in words and in small tables for people."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
 from rag_lib.config import ARMS, Settings
+from rag_lib.images import Images
 from rag_lib.plans import ABLATION
-from rag_lib.runs import Run
+from rag_lib.runs import finished
 from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
 
 ARM_NAMES = {
@@ -17,6 +18,8 @@ ARM_NAMES = {
     "original_plain": "the original images without random rotation, shift and mirroring",
     "original_half": "half of the original images",
     "generated_shuffled": "generated images with shuffled labels",
+    "balanced": "the original images with rare classes topped up by generated ones",
+    "oversampled": "the original images with those of rare classes repeated",
 }
 
 
@@ -44,93 +47,38 @@ def summary_with_intervals(table: pd.DataFrame, value: str = "test_accuracy") ->
     return wide.rename_axis(columns=None)
 
 
-def gan_conclusion(settings: Settings, gan: Run) -> str:
-    """How the GAN's training ended, in a few sentences: probabilities over the last tenth of it."""
-    history = gan.history()
-    steps = int(history["step"].max())
-    real, fake = history.loc[history["step"] > 0.9 * steps, ["d_real", "d_fake"]].mean()
-    if settings.gan.loss == "hinge":
-        return (
-            f"Over the last tenth of {steps:,} iterations D gives real images {real:.2f} and generated ones {fake:.2f} "
-            "on average, as a sigmoid of its output; the hinge loss makes no probabilities of them, and has no balance "
-            "at 0.5. Looks are not proof: whether the images are worth anything to a classifier, notebook 03 measures."
-        )
-    balance = (
-        "Both are near 0.5, the balance that Eq. 1 aims at."
-        if max(abs(real - 0.5), abs(fake - 0.5)) < 0.1
-        else "D has won: G learns little from it any more, and a smaller gan.lr may help."
-        if real - fake > 0.8
-        else "At the balance that Eq. 1 aims at both would be 0.5."
-    )
-    return (
-        f"Over the last tenth of {steps:,} iterations D takes real images for real with a mean "
-        f"probability of {real:.2f}, generated ones with {fake:.2f}. {balance} Looks are not proof: whether the "
-        "images are worth anything to a classifier, notebook 03 measures."
-    )
-
-
-def gallery_conclusion(quality: Run) -> str:
-    """What the judge thinks of the generated set, in two sentences."""
-    counts = quality.confusion()
-    asked = counts.index[counts.sum(axis=1) > 0]  # a labeller may find none of some class
-    hits = pd.Series({name: counts.loc[name, name] / counts.loc[name].sum() for name in asked})
-    return (
-        f"The judge, right about {100 * quality.metrics['judge_test_accuracy']:.2f}% of the real test images, sees the "
-        f"requested class in {100 * quality.metrics['gan_test_accuracy']:.2f}% of {int(counts.to_numpy().sum()):,} "
-        f"generated ones. Class by class this goes from {100 * hits.min():.1f}% ({hits.idxmin()}) to "
-        f"{100 * hits.max():.1f}% ({hits.idxmax()})."
-    )
-
-
 def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
     """How many runs of classifiers a published table has of a study, and how to compute those it lacks."""
     lacks = f"; {missing} more runs are not published: {command} computes them" if missing else ""
     return f"{len(table)} runs of classifiers{lacks}"
 
 
-def distance_table(quality: Run) -> pd.DataFrame:
-    """How far the generated images are from the train images, and as many val images, in the judge's features."""
-    names = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
-    m = quality.metrics
-    table = pd.DataFrame(
-        {"generated": [m[name] for name in names], "unseen real": [m[f"val_{name}"] for name in names]},
-        index=[name.replace("_", " ") for name in names],
-    )
-    return table.round(3).rename_axis(f"{m['images_compared']:,} of each")
+def class_sizes(images: Images) -> str:
+    """How many images the classes have: `450 of each class`, or from the rarest to the most frequent one."""
+    counts = images.y.bincount(minlength=len(images.classes))
+    few, many = int(counts.argmin()), int(counts.argmax())
+    if counts[few] == counts[many]:
+        return f"{counts[few]:,} of each class"
+    return f"from {counts[few]:,} of {images.classes[few]} to {counts[many]:,} of {images.classes[many]}"
 
 
-def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
-    """The quality of each study's generators, means over replicates, in brackets what unseen real images get."""
-    by = ["dataset", "data.n_real"]
-    numbers = quality.groupby(by, sort=False).mean(numeric_only=True)
-    decimals = {"frechet_distance": 1, "precision": 3, "recall": 3, "density": 2, "coverage": 3}
+def by_class(table: pd.DataFrame, train: Images) -> pd.DataFrame:
+    """Of the table's first classifier, how many test images of each class (rows) each arm (columns) gets right.
 
-    def text(value: str, beside: str, digits: int) -> list[str]:
-        return [f"{v:.{digits}f} ({b:.{digits}f})" for v, b in zip(numbers[value], numbers[beside], strict=True)]
-
-    columns = {
-        "generators": quality.groupby(by, sort=False).size(),
-        "compared": numbers["images_compared"].astype(int),
-        "GAN-test": text("gan_test_accuracy", "judge_test_accuracy", 2),
-        **{name.replace("_", " "): text(name, f"val_{name}", digits) for name, digits in decimals.items()},
-        "duplicates (%)": [
-            f"{100 * rate:.2f} ({100 * unseen:.2f})"
-            for rate, unseen in zip(numbers["duplicate_rate"], numbers["duplicate_rate_unseen"], strict=True)
-        ],
-    }
-    table = pd.DataFrame(columns, index=numbers.index).reset_index()
-    return table.rename(columns={"data.n_real": "real images"}).replace({"real images": {0: "all"}})
-
-
-def memorisation_conclusion(quality: Run) -> str:
-    """Whether the generator repeats its training images, in two sentences."""
-    m = quality.metrics
-    return (
-        f"{100 * m['duplicate_rate']:.2f}% of the generated images are nearer to a train image than 99% of the val "
-        f"images are; {100 * m['duplicate_rate_unseen']:.2f}% would be what copying nothing gives. The median distance "
-        "to the nearest train image is "
-        f"{m['nearest_generated']:.2f} for generated images, {m['nearest_val']:.2f} for val images."
-    )
+    Percent, means over all runs; first the number of real training images, last the mean of the classes, in which a
+    rare class weighs as much as a frequent one.
+    """
+    rows = table[table["classifier"] == table["classifier"].iloc[0]]
+    columns = {}
+    for arm in arm_order(rows["arm"]):
+        confusions = [finished(id).confusion() for id in rows["run_id"][rows["arm"] == arm]]
+        recalls = [100 * counts.to_numpy().diagonal() / counts.sum(axis=1) for counts in confusions]
+        columns[arm] = pd.concat(recalls, axis=1).mean(axis=1)
+    found = pd.DataFrame(columns)
+    found.loc["mean of the classes"] = found.mean()
+    counts = [f"{n:,}" for n in train.y.bincount(minlength=len(train.classes)).tolist()]
+    found.insert(0, "real images", [*counts, f"{len(train):,} in all"])
+    return found.round(2)
 
 
 def passes(settings: Settings, n_train: int) -> str:

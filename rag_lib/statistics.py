@@ -17,6 +17,7 @@ CONTRASTS = {
     "Do generated images help when they are added?": ("mixed_add", "original"),
     "Do they help in place of half of the real ones (the paper's claim)?": ("mixed", "original"),
     "Yardstick: does classical augmentation help?": ("original", "original_plain"),
+    "Do generated images of rare classes help beyond repeated real ones?": ("balanced", "oversampled"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rag_lib.arms import arm, generated_share, label_of, parse_arm, preprocessing
+from rag_lib.arms import arm, generated_share, label_of, n_synthetic, parse_arm, preprocessing
 from rag_lib.config import REAL_ARMS, ClassifierConfig, DataConfig, GanConfig, Settings, as_dict
 from rag_lib.data import Splits, content_of, load
 from rag_lib.generate import generate, load_generator
@@ -20,6 +20,7 @@ from rag_lib.runs import Run, collect, run_id
 from rag_lib.train_classifier import build, train_classifier
 from rag_lib.train_gan import train_gan
 from rag_lib.training import pick_device
+from rag_lib.watch import Warnings, Watch
 
 TRAIN_SEED = 0  # of the generated images that classifiers are trained on
 
@@ -48,7 +49,9 @@ def settings_for(
     for classifier, _ in settings.classifiers:
         if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells
             build(classifier, n_classes=2)
-    return resolve(dataset, preset, seed, deltas, content_of(dataset), **given)
+    settings = resolve(dataset, preset, seed, deltas, content_of(dataset), **given)
+    configs(settings)  # refuses an arm that the generator cannot serve
+    return settings
 
 
 def run(cells: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -82,17 +85,25 @@ def images_of(splits: Splits) -> dict[str, Images]:
     return {"train": splits.train, "val": splits.val, "test": splits.test}
 
 
-def run_gan(settings: Settings, splits: Splits) -> Run:
-    """The study's GAN, and before it the labeller if it has one; they see the train split only."""
+def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> Run:
+    """The study's GAN, and before it the labeller if it has one; they see the train split only.
+
+    `watch`: who looks at the training (watch.py); by default who prints what goes wrong.
+    """
     labeller = None
     if settings.gan.labeller:
         labeller = train_classifier(settings.gan.labeller, lambda: images_of(splits), "labeller")
-    return train_gan(settings.gan, splits.train, labeller)
+    return train_gan(settings.gan, splits.train, labeller, watch or Warnings(settings.gan))
+
+
+def run_judge(settings: Settings, splits: Splits) -> Run:
+    """The classifier that judges the GAN's images."""
+    return train_classifier(settings.quality.judge, lambda: images_of(splits), "judge")
 
 
 def run_quality(settings: Settings, splits: Splits, gan: Run) -> Run:
     """The quality of the GAN's images, judged by a classifier trained on the same train split."""
-    judge = train_classifier(settings.quality.judge, lambda: images_of(splits), "judge")
+    judge = run_judge(settings, splits)
     run = assess(settings.quality, gan, judge, splits.train, splits.val)
     collect("quality", pd.DataFrame([quality_row(settings.gan, gan, run)]), [run])
     return run
@@ -148,15 +159,14 @@ def run_classifiers(
     """
 
     @cache  # made once, and only if some run is missing
-    def synthetic(seed: int) -> Images:
-        n = len(splits.train) if seed == TRAIN_SEED else len(splits.test)
+    def synthetic(n: int, seed: int) -> Images:
         return generate(load_generator(gan.folder), n, seed)
 
     def images(config: ClassifierConfig) -> dict[str, Images]:
         if config.gan is None:
             return images_of(splits) | {"train": arm(config, splits.train, None)}
-        train = arm(config, splits.train, synthetic(TRAIN_SEED))
-        held_out = synthetic(HELD_OUT_SEED).padded_to(train.x.shape[-1])
+        train = arm(config, splits.train, synthetic(n_synthetic(config, splits.train), TRAIN_SEED))
+        held_out = synthetic(len(splits.test), HELD_OUT_SEED).padded_to(train.x.shape[-1])
         return images_of(splits) | {"train": train, "generated": held_out}
 
     rows, runs = [], []
@@ -173,7 +183,7 @@ def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
     """One line of the tidy table: accuracies in percent, then every field of the config and of its GAN's.
 
     `test_accuracy`: on the real test images. `own_test_accuracy`: on held-out images of the arm's own
-    composition, so half real and half generated for `mixed`; none where the labels are shuffled.
+    composition, so half real and half generated for `mixed`; none where there are no such (`generated_share`).
     """
     real, generated = run.metrics["test_accuracy"], run.metrics.get("generated_accuracy", 0.0)
     share = generated_share(config)

@@ -34,20 +34,22 @@ from rag_lib.training import (
     set_lr,
     update_average,
 )
+from rag_lib.watch import Watch
 
 N_SAMPLES = 10  # sample grids over the training
 
 
-def train_gan(config: GanConfig, train: Images, labeller: Run | None = None) -> Run:
+def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, watch: Watch | None = None) -> Run:
     """The finished run of this GAN, trained on `train` unless it is there already.
 
     `labeller`: where labels are `pseudo`, the run of `config.labeller`; its weights go into the generator's file.
+    `watch(history, samples)` is called for each new row of the history, with all rows so far and the samples' folder.
     The run's folder gets history.csv, samples/step-*.png and generator.safetensors (the moving average
     where `ema` is set). Raises `UserError` if a loss stops being finite.
     """
     if config.labels == "per_class":
-        return cached("gan", config, lambda folder: _train_per_class(config, train, folder))
-    return cached("gan", config, lambda folder: _train(config, train, folder, labeller))
+        return cached("gan", config, lambda folder: _train_per_class(config, train, folder, watch))
+    return cached("gan", config, lambda folder: _train(config, train, folder, labeller, watch))
 
 
 def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, seen=lambda x: x) -> dict[str, Tensor]:
@@ -77,7 +79,19 @@ def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, s
 
     with torch.no_grad():
         probabilities = {"d_real": real_logits.sigmoid().mean(), "d_fake": fake_logits.sigmoid().mean()}
+        probabilities["diversity"] = diversity(real, fake, y)
     return {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), **probabilities}
+
+
+def diversity(real: Tensor, fake: Tensor, y: Tensor) -> Tensor:
+    """How far apart generated images of a class lie, over how far real ones do: 0 where each class is one image.
+
+    Summed distances, pixel by pixel, of the pairs of a batch that share a label; `real` and `fake` N x C x H x W, with
+    the labels `y`. A scalar, near 1 for a good generator, larger for noise; not a number where no label comes twice.
+    """
+    same = (y[:, None] == y).triu(1)
+    of_fake, of_real = ((torch.cdist(x, x) * same).sum() for x in (fake.float().flatten(1), real.float().flatten(1)))
+    return of_fake / of_real
 
 
 def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +101,9 @@ def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tup
     return D(torch.cat([real, fake]), y.repeat(2)).chunk(2)
 
 
-def _train(config: GanConfig, train: Images, folder: Path, labeller: Run | None = None) -> dict:
+def _train(
+    config: GanConfig, train: Images, folder: Path, labeller: Run | None = None, watch: Watch | None = None
+) -> dict:
     keep_freed_memory()
     device = pick_device()
     precision = pick_precision(config.precision, device)
@@ -123,23 +139,26 @@ def _train(config: GanConfig, train: Images, folder: Path, labeller: Run | None 
             with autocast(precision, device):
                 values = gan_step(G, D, adam_g, adam_d, real, batch.y, z, LOSSES[config.loss], seen)
             update_average(average, G, config.ema)
-            steps.log(lr=lr_at(config, step), **values)
+            logged = steps.log(lr=lr_at(config, step), **values)
 
             if (step + 1) % sample_every == 0 or step + 1 == config.steps:
                 average.eval()
                 with torch.no_grad():
                     grid = torchvision.utils.make_grid((average(z_shown, y_shown) + 1) / 2, nrow=columns)
                 torchvision.utils.save_image(grid, folder / "samples" / f"step-{step + 1:06d}.png")
+            if logged and watch is not None:
+                watch(steps.history, folder / "samples")
 
     weights = average.state_dict()
     if labeller is not None:
         of_labeller, _ = load_weights(labeller.folder / "classifier.safetensors")
         weights |= {f"labeller.{name}": tensor for name, tensor in of_labeller.items()}
     save_weights(folder / "generator.safetensors", weights, card)
-    return steps.history[-1] | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
+    measured = {name: value for name, value in steps.history[-1].items() if not math.isnan(value)}  # JSON has no NaN
+    return measured | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
 
 
-def _train_per_class(config: GanConfig, train: Images, folder: Path) -> dict:
+def _train_per_class(config: GanConfig, train: Images, folder: Path, watch: Watch | None) -> dict:
     """A run for each class, of an equal part of the steps: together they see as many images as one for all would.
 
     The schedule's decays and the average's memory are shortened alike.
@@ -153,7 +172,7 @@ def _train_per_class(config: GanConfig, train: Images, folder: Path) -> dict:
     for c, name in enumerate(train.classes):
         of_class = train[train.y == c]
         of_class = replace(of_class, y=torch.zeros_like(of_class.y), classes=(name,))
-        runs.append(train_gan(replace(part, only_class=c), of_class))
+        runs.append(train_gan(replace(part, only_class=c), of_class, watch=watch))
         one, _ = load_weights(runs[-1].folder / "generator.safetensors")
         weights |= {f"generators.{c}.{key}": tensor for key, tensor in one.items()}
     (folder / "samples").mkdir(exist_ok=True)

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torchvision.transforms as T
 from safetensors.torch import save_file
+from torch.utils.data import ConcatDataset, DataLoader
 
+from rag_lib import study
 from rag_lib.errors import UserError
-from rag_lib.generate import CHUNK, attention_maps, generate, load_generator, to_uint8
+from rag_lib.generate import CHUNK, GeneratedDataset, attention_maps, generate, load_generator, sample, to_uint8
 from rag_lib.presets import resolve
 from rag_lib.train_gan import train_gan
 
@@ -77,3 +80,42 @@ def test_a_file_that_is_no_generator_is_refused_in_one_line(run, tmp_path):
     with pytest.raises(UserError, match="is no file of weights that rag_lib wrote") as error:
         load_generator(foreign)
     assert "\n" not in str(error.value)
+
+
+def test_one_can_ask_for_classes(generator):
+    labels = [3, 3, 7]
+    images = sample(generator, labels, seed=5)
+    assert (images.dtype, images.shape) == (torch.uint8, (3, 1, 28, 28))
+    assert not torch.equal(images[0], images[1])
+    assert torch.equal(images, sample(generator, torch.tensor(labels), seed=5))
+    assert torch.equal(images[:2], sample(generator, labels[:2], seed=5))
+    assert torch.equal(sample(generator, range(10), seed=5), generate(generator, 10, seed=5).x)
+
+
+@pytest.mark.parametrize("labels", [[10], [0, -1], ["3"], [0.5]])
+def test_a_class_that_does_not_exist_is_refused_with_those_that_do(generator, labels):
+    with pytest.raises(UserError, match=r"is no class of this generator; choose from 0 \(0\), 1 \(1\)"):
+        sample(generator, labels)
+
+
+def test_an_unconditional_generator_cannot_be_asked_for_a_class(digits):
+    settings = resolve(preset="smoke", overrides={"gan.labels": "pseudo"})
+    generator = load_generator(study.run_gan(settings, digits).folder)
+    with pytest.raises(UserError, match=r"use generate\(\), which labels it"):
+        sample(generator, [0])
+
+
+def test_real_and_generated_images_reach_a_plain_loader_alike(generator, digits):
+    """A real dataset as torchvision's are, joined with a generated one under the same transform."""
+    transform = T.Compose([T.Resize(20), T.ToTensor(), T.Normalize(0.5, 0.5)])
+    generated = GeneratedDataset(generator, 25, seed=1, transform=transform)
+    real = [(transform(T.functional.to_pil_image(x)), int(y)) for x, y in zip(digits.val.x, digits.val.y, strict=True)]
+    joined = ConcatDataset([real[:15], generated])
+    batches = list(DataLoader(joined, batch_size=8, shuffle=True, num_workers=2))
+    assert sum(len(y) for _, y in batches) == 40
+    assert {x.shape[1:] for x, _ in batches} == {(1, 20, 20)}
+    images = generate(generator, 25, seed=1)
+    assert (generated.classes, generated.targets) == (images.classes, images.y.tolist())
+    plain = GeneratedDataset(generator, 25, seed=1)
+    assert torch.equal(T.functional.pil_to_tensor(plain[7][0]), images.x[7])
+    assert plain[7][1] == images.y[7]

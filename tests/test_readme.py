@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rag_lib import plans, report, study
-from rag_lib.config import ARMS
+from rag_lib.config import STUDY_ARMS
 from rag_lib.paths import ROOT
 from rag_lib.presets import resolve
 from rag_lib.runs import run_id
@@ -82,7 +82,7 @@ def test_adding_generated_images_to_all_real_ones_did_what_the_readme_says(publi
 def few(published):
     """The published runs with 600 real images."""
     overrides = {"data.n_real": 600, "classifiers": {"cnn": 3}}
-    ids = plans.ids_of([resolve("mnist", "quick", overrides=overrides, arms=ARMS, replicates=5)])["classifier"]
+    ids = plans.ids_of([resolve("mnist", "quick", overrides=overrides, arms=STUDY_ARMS, replicates=5)])["classifier"]
     return published("classify").set_index("run_id").loc[ids].reset_index()
 
 

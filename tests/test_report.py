@@ -2,8 +2,10 @@
 
 import pandas as pd
 import pytest
+import torch
 
-from rag_lib import report
+from rag_lib import report, report_gan
+from rag_lib.images import Images
 from rag_lib.presets import resolve
 from rag_lib.runs import Run
 
@@ -70,19 +72,21 @@ def test_the_ablation_names_what_its_intervals_allow():
 @pytest.mark.parametrize(
     ("real", "fake", "words"),
     [
-        (0.55, 0.48, "Both are near 0.5"),
-        (0.97, 0.02, "D has won"),
-        (0.1, 0.9, "At the balance"),
-        (0.66, 0.39, "At the"),
+        (0.55, 0.48, "both are near 0.5"),
+        (0.97, 0.02, "**D wins**: it takes real images for real with 0.97"),
+        (0.1, 0.9, "at the balance"),
+        (0.66, 0.39, "at the balance"),
     ],
 )
 def test_the_gans_conclusion_follows_from_its_history(real, fake, words, tmp_path):
     steps = range(1, 101)
     history = pd.DataFrame({"step": steps, "d_real": [0.5] * 90 + [real] * 10, "d_fake": [0.5] * 90 + [fake] * 10})
+    history = history.assign(loss_d=1.0, loss_g=1.0)
     history.to_csv(tmp_path / "history.csv", index=False)
-    text = report.gan_conclusion(resolve(overrides={"gan.steps": 100}), Run("gan-x", tmp_path, {}, reused=True))
+    text = report_gan.gan_conclusion(resolve(overrides={"gan.steps": 100}), Run("gan-x", tmp_path, {}, reused=True))
     assert words in text
-    assert f"{real:.2f}, generated ones with {fake:.2f}" in text
+    assert f"real images {real:.2f} and generated ones {fake:.2f} on average" in text
+    assert ("D wins" in text) == (real - fake > 0.8)
 
 
 def test_passes_say_what_the_steps_mean():
@@ -106,13 +110,28 @@ def test_verdicts_say_when_nothing_can_be_asked_and_when_draws_overlap():
 def test_a_class_that_a_labeller_never_sees_is_left_out(tmp_path):
     pd.DataFrame([[3, 1], [0, 0]], index=["a", "b"], columns=["a", "b"]).to_csv(tmp_path / "confusion.csv")
     metrics = {"judge_test_accuracy": 0.9, "gan_test_accuracy": 0.75}
-    text = report.gallery_conclusion(Run("quality-x", tmp_path, metrics, reused=True))
+    text = report_gan.gallery_conclusion(Run("quality-x", tmp_path, metrics, reused=True))
     assert "from 75.0% (a) to 75.0% (a)" in text
 
 
 def test_the_hinge_loss_is_not_reported_as_probabilities(tmp_path):
-    pd.DataFrame({"step": [1, 2], "d_real": [0.9, 0.9], "d_fake": [0.1, 0.1]}).to_csv(tmp_path / "history.csv")
+    history = pd.DataFrame({"step": range(1, 21), "d_real": 0.95, "d_fake": 0.1, "loss_d": 1.0, "loss_g": 1.0})
+    history.to_csv(tmp_path / "history.csv")
     settings = resolve(overrides={"gan.loss": "hinge"})
-    text = report.gan_conclusion(settings, Run("gan-x", tmp_path, {}, reused=True))
-    assert "D has won" not in text
+    text = report_gan.gan_conclusion(settings, Run("gan-x", tmp_path, {}, reused=True))
+    assert "D wins" not in text
     assert "no probabilities" in text
+
+
+def test_the_sizes_of_classes_are_told_in_a_few_words():
+    def images(*counts: int) -> Images:
+        y = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        return Images(torch.zeros(len(y), 1, 28, 28, dtype=torch.uint8), y, ("robin", "wren", "零")[: len(counts)])
+
+    assert report.class_sizes(images(5, 5)) == "5 of each class"
+    assert report.class_sizes(images(1_200, 40, 3)) == "from 3 of 零 to 1,200 of robin"
+
+
+def test_a_caption_names_what_the_judge_sees_where_it_is_another_class():
+    looked = pd.DataFrame({"asked": [0, 1], "seen": [0, 0]})
+    assert report_gan.as_seen(looked, ("robin", "wren")) == ["robin", "wren\n→ robin"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rag_lib import paper, plots, report, study
+from rag_lib import paper, plots, report, report_gan, study
 from rag_lib.arms import arm, parse_arm
 from rag_lib.config import REAL_ARMS, ClassifierConfig
 from rag_lib.data import load
@@ -56,6 +56,40 @@ def test_every_arm_is_composed_as_its_name_says(name, real, synthetic):
     images = group(name, constant(1), constant(2))
     assert (images.x[:, 0, 0, 0] == 1).sum() == real
     assert (images.x[:, 0, 0, 0] == 2).sum() == synthetic
+
+
+def unequal(value: int, sizes: tuple[int, ...] = (6, 1, 3)) -> Images:
+    y = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    return Images(torch.full((len(y), 1, 28, 28), value, dtype=torch.uint8), y, ("common", "rare", "middle"))
+
+
+@pytest.mark.parametrize(("name", "added"), [("balanced", 2), ("oversampled", 1)])
+def test_rare_classes_are_topped_up_to_the_size_of_the_largest(name, added):
+    in_turn = Images(torch.full((18, 1, 28, 28), 2, dtype=torch.uint8), torch.arange(18) % 3, unequal(1).classes)
+    images = group(name, unequal(1), in_turn)
+    assert images.y.bincount().tolist() == [6, 6, 6]
+    assert torch.equal(images.x[:10], unequal(1).x)  # every real image is there, once
+    assert images.x[10:].unique().tolist() == [added]
+    assert group(name, constant(1), constant(2)).y.bincount().tolist() == [2] * 10  # nothing to do
+
+
+def test_an_arm_that_needs_more_generated_images_than_real_ones_gets_them(digits):
+    """The whole way: nine images of one class for each of another."""
+    kept = torch.cat([(digits.train.y == c).nonzero().flatten()[: 36 if c else 4] for c in range(10)])
+    splits = replace(digits, train=digits.train[kept])
+    settings = resolve(preset="smoke", arms=["original", "oversampled", "balanced", "mixed"])
+    table, _ = classify(settings, splits)
+    assert table["own_test_accuracy"].isna().tolist() == [False, True, True, False]
+    shown = report.by_class(table, splits.train)
+    assert shown["real images"].tolist() == ["4", *["36"] * 9, "328 in all"]
+    assert shown.loc["mean of the classes", "balanced"] == pytest.approx(shown["balanced"].iloc[:-1].mean(), abs=0.01)
+    # the test digits are as many of each class
+    assert shown.loc["mean of the classes", "original"] == pytest.approx(table.test_accuracy[0], abs=0.01)
+
+
+def test_rare_classes_cannot_be_topped_up_by_a_generator_that_draws_what_it_likes():
+    with pytest.raises(UserError, match="wants a generator that can be asked for a class"):
+        study.settings_for(preset="smoke", arms=["balanced"], overrides={"gan.labels": "pseudo"})
 
 
 def test_the_mixed_groups_halves_have_every_class():
@@ -189,7 +223,7 @@ def test_the_gan_is_judged_on_labels_it_was_asked_for(digits):
     assert counts.to_numpy().sum() == 200
     assert counts.sum(axis=1).tolist() == [20] * 10
     assert run.metrics["gan_test_accuracy"] == pytest.approx(counts.to_numpy().trace() / 200)
-    assert f"{100 * run.metrics['gan_test_accuracy']:.2f}%" in report.gallery_conclusion(run)
+    assert f"{100 * run.metrics['gan_test_accuracy']:.2f}%" in report_gan.gallery_conclusion(run)
 
 
 def test_ours_stand_beside_the_papers_numbers():
@@ -235,7 +269,7 @@ def test_own_images_go_through_the_whole_study(own_images, results):
     assert list(table["dataset"].unique()) == ["folder:own"]
     assert str(own_images) not in (results / "tables" / "classify.csv").read_text()
     assert list(quality.confusion().index) == list(quality.confusion().columns) == ["007", "Größe", "NA"]
-    assert "007" in report.gallery_conclusion(quality) or "NA" in report.gallery_conclusion(quality)
+    assert "007" in report_gan.gallery_conclusion(quality) or "NA" in report_gan.gallery_conclusion(quality)
     plots.use_style()
     plots.save(plots.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}")
     assert (results / "figures" / "gan_test-folder_own-smoke.png").exists()

@@ -26,7 +26,13 @@ class ConditionalBatchNorm(nn.Module):
         self.scale, self.shift = nn.Embedding(n_classes, channels), nn.Embedding(n_classes, channels)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.norm(x) * (1 + self.scale(y)[:, :, None, None]) + self.shift(y)[:, :, None, None]
+        scale, shift = (of_class(table, y)[:, :, None, None] for table in (self.scale, self.shift))
+        return self.norm(x) * (1 + scale) + shift
+
+
+def of_class(table: nn.Embedding, y: Tensor) -> Tensor:
+    """The rows of the classes `y` (int64, N), or their sums with the weights `y` (N x classes)."""
+    return y @ table.weight if y.is_floating_point() else table(y)
 
 
 class Block(nn.Sequential):
@@ -72,9 +78,12 @@ class Generator(nn.Module):
         self.apply(dcgan_init)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """`z`: N x z_dim, `y`: int64, N; gives N x C x H x W in [-1, 1]."""
-        label = LABEL_SCALE * F.one_hot(y, self.n_classes).to(z.dtype)
-        h = torch.cat([z, label], 1)[:, :, None, None]
+        """`z`: N x z_dim, `y`: int64, N; gives N x C x H x W in [-1, 1].
+
+        Between classes: `y` as weights, N x classes in the floating point of `z`, that sum to 1 in each row.
+        """
+        weights = y if y.is_floating_point() else F.one_hot(y, self.n_classes).to(z.dtype)
+        h = torch.cat([z, LABEL_SCALE * weights], 1)[:, :, None, None]
         for block in (self.block1, self.block2, self.block3):
             h = block(h, y)
         return self.dconv4(h).tanh()

@@ -1,0 +1,113 @@
+"""What is said of a training that goes wrong, and where it is shown."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from IPython.display import DisplayHandle
+
+from rag_lib import live, progress
+from rag_lib.plots import gan_curves
+from rag_lib.presets import resolve
+from rag_lib.train_gan import diversity, train_gan
+from rag_lib.watch import FEWEST, Warnings, findings
+
+CONFIG = resolve(preset="smoke").gan
+GOOD = {"loss_d": 1.2, "loss_g": 1.0, "d_real": 0.6, "d_fake": 0.4, "diversity": 0.9}
+
+
+def history(rows: int = 100, **last: float) -> pd.DataFrame:
+    """A good training whose last tenth has these values instead."""
+    good = [{"step": i + 1, **GOOD} for i in range(rows)]
+    return pd.DataFrame([row | last if i >= 0.9 * rows else row for i, row in enumerate(good)])
+
+
+@pytest.mark.parametrize(
+    ("last", "name", "advice"),
+    [
+        ({}, None, ""),
+        ({"d_real": 0.95, "d_fake": 0.1}, "D wins", "gan.d_norm=spectral"),
+        ({"loss_g": 12.0}, "the losses run away", "smaller gan.lr"),
+        ({"loss_d": -11.0}, "the losses run away", "smaller gan.lr"),
+        ({"diversity": 0.1}, "samples collapse", "gan.diff_augment=True"),
+        ({"diversity": float("nan")}, None, ""),  # no class came twice in a batch
+    ],
+)
+def test_what_goes_wrong_is_named_with_what_to_try(last, name, advice):
+    found = findings(history(**last), CONFIG)
+    assert list(found) == ([name] if name else [])
+    assert advice in "".join(found.values())
+
+
+def test_all_gans_begin_badly_and_the_hinge_loss_makes_no_probabilities():
+    bad = {"d_real": 0.99, "d_fake": 0.01}
+    assert not findings(history(FEWEST - 1, **bad), CONFIG)
+    assert not findings(history(**bad), replace(CONFIG, loss="hinge"))
+    advice = findings(history(**bad), replace(CONFIG, d_norm="spectral"))["D wins"]
+    assert "gan.diff_augment=True" in advice  # not what it has already
+
+
+def test_a_run_without_diversity_is_from_an_older_version():
+    assert not findings(history().drop(columns="diversity"), CONFIG)
+    assert gan_curves(history().drop(columns="diversity"))
+
+
+def test_diversity_is_that_of_the_generated_images_over_that_of_the_real_ones():
+    torch.manual_seed(0)
+    real, y = torch.rand(20, 1, 28, 28), torch.arange(20) % 4
+    assert diversity(real, real, y) == 1
+    assert diversity(real, real / 2, y) == pytest.approx(0.5)
+    # one image a class: nothing differs within a class, whatever differs between them
+    assert diversity(real, real[y], y) < 1e-3
+    assert diversity(real[:4], real[:4], y[:4]).isnan()
+
+
+def test_a_training_shows_every_row_of_its_history_to_who_watches(digits):
+    seen = []
+    run = train_gan(CONFIG, digits.train, watch=lambda history, samples: seen.append((len(history), samples.name)))
+    assert seen == [(i + 1, "samples") for i in range(len(run.history()))]
+
+
+def test_a_warning_is_printed_once(capsys, tmp_path):
+    watch = Warnings(CONFIG)
+    for _ in range(2):
+        watch(history(diversity=0.1).to_dict("records"), tmp_path)
+    printed = capsys.readouterr().err
+    assert printed.count("samples collapse") == 1
+    assert printed.startswith("step 100: samples collapse: images of a class differ 0.10 times as much")
+
+
+def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits, monkeypatch):
+    """Without a browser: what would reach it, and that a front end with widgets is what decides."""
+    assert type(live.watcher(CONFIG)) is Warnings
+    monkeypatch.setattr(live, "live_front_end", lambda: True)
+    pictures = []
+    for shown in ("display", "update"):
+        monkeypatch.setattr(DisplayHandle, shown, lambda self, image: pictures.append(image.data))
+    monkeypatch.setattr(live, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(live, "MAX_SHARE", 1e9)
+    watch = live.watcher(CONFIG)
+    run = train_gan(CONFIG, digits.train, watch=watch)
+    assert len(pictures) == CONFIG.steps
+    assert len(set(pictures)) == CONFIG.steps
+    watch.show(gan_curves(run.history()))
+    assert len(pictures) == CONFIG.steps + 1
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_a_run_that_is_there_already_moves_nothing():
+    figure = gan_curves(history())
+    live.LiveFigure(CONFIG).show(figure)
+    assert figure.number in live.plt.get_fignums()  # left to the notebook
+    live.plt.close(figure)
+
+
+def test_a_front_end_is_live_in_a_kernel_that_somebody_looks_at(monkeypatch):
+    monkeypatch.delenv("RAG_PROGRESS")
+    monkeypatch.setenv("JPY_SESSION_NAME", "x")
+    assert not progress.live_front_end()
+    monkeypatch.setattr(progress, "in_kernel", lambda: True)
+    assert progress.live_front_end()
+    monkeypatch.setenv("RAG_PROGRESS", "text")
+    assert not progress.live_front_end()
