@@ -14,8 +14,10 @@ from torch import Tensor
 from rag_lib.images import Images
 from rag_lib.plots import wrapped
 
+GAP = 2  # pixels between two images, as in torchvision's grids
 
-def montage(x: Tensor, columns: int, gap: int = 2) -> np.ndarray:
+
+def montage(x: Tensor, columns: int, gap: int = GAP) -> np.ndarray:
     """uint8 images N x C x H x W as one picture, H x W x 3, filled row by row on white."""
     n, _, h, w = x.shape
     rows = -(-n // columns)
@@ -42,7 +44,7 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
     size = real.x.shape[-1] + 2  # a row's height on the left, where the names stand
     for axis, images, title in zip(axes, (real, generated), ("real", "generated"), strict=True):
         x = torch.cat([_of_class(images, label, n) for label in range(len(classes))])
-        axis.imshow(montage(x, columns=n), interpolation="nearest")
+        axis.imshow(montage(x, columns=n), interpolation="none")
         axis.set_title(title)
         axis.set_xticks([])
         axis.set_yticks([])
@@ -54,16 +56,39 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
     return figure
 
 
-def rows(pictures: dict[str, Tensor]) -> Figure:
-    """Rows of uint8 images (N x C x H x W), each under its name."""
+def rows(pictures: dict[str, Tensor], captions: dict[str, list[str]] | None = None) -> Figure:
+    """Rows of uint8 images (N x C x H x W), each behind its name, and under a caption each where there are any."""
     n = max(map(len, pictures.values()))
-    figure, axes = plt.subplots(len(pictures), 1, figsize=(0.62 * n + 1.5, 0.72 * len(pictures)), squeeze=False)
+    height = 1.15 if captions else 0.72
+    figure, axes = plt.subplots(len(pictures), 1, figsize=(0.62 * n + 1.5, height * len(pictures)), squeeze=False)
     for axis, (name, x) in zip(axes[:, 0], pictures.items(), strict=True):
-        axis.imshow(montage(x, columns=n), interpolation="nearest")
+        axis.imshow(montage(x, columns=n), interpolation="none")
         axis.set(xticks=[], yticks=[])
-        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+        axis.set_ylabel(wrapped(name), rotation=0, ha="right", va="center")
         axis.grid(False)
         sns.despine(ax=axis, left=True, bottom=True)
+        step = x.shape[-1] + GAP
+        for i, caption in enumerate(captions[name] if captions else []):
+            text = "\n".join(map(wrapped, caption.splitlines()))
+            axis.text((i + 0.5) * step - GAP / 2, -GAP, text, ha="center", va="bottom", fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def over_training(samples: Path) -> Figure:
+    """The first row of each sample grid that the training left in a folder (step-*.png), early to late."""
+    files = sorted(samples.glob("step-*.png"))
+    pictures = [plt.imread(file) for file in files]
+    height = (pictures[0].shape[0] - GAP) // 4  # of the four rows of a grid, and the gap above each
+    strips = np.concatenate([picture[GAP : GAP + height] for picture in pictures])
+    figure, axis = plt.subplots(figsize=(0.06 * strips.shape[1] / GAP * 0.55, 0.06 * strips.shape[0] / GAP * 0.55))
+    axis.imshow(strips, interpolation="none")
+    steps = [f"{int(file.stem.removeprefix('step-')):,}" for file in files]
+    axis.set_yticks([(i + 0.5) * height for i in range(len(files))], steps)
+    axis.set(xticks=[], ylabel="iterations")
+    axis.grid(False)
+    axis.tick_params(length=0)
+    sns.despine(ax=axis, left=True, bottom=True)
     figure.tight_layout()
     return figure
 
@@ -93,7 +118,7 @@ def attention(images: Images, maps: list[Tensor]) -> Figure:
     shape = {"figsize": (n * 1.05 + 2, (1 + len(maps)) * 1.1), "layout": "constrained"}
     figure, axes = plt.subplots(1 + len(maps), n, squeeze=False, **shape)
     for axis, image, label in zip(axes[0], images.x, images.y, strict=True):
-        axis.imshow(montage(image[None], 1), interpolation="nearest")
+        axis.imshow(montage(image[None], 1), interpolation="none")
         axis.set_title(wrapped(images.classes[int(label)]), fontsize=10)
     for row, s in zip(axes[1:], maps, strict=True):
         for axis, one in zip(row, F.interpolate(s.cpu(), size=(size, size), mode="nearest")[:, 0], strict=True):

@@ -54,6 +54,20 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
     return cached("quality", config, compute)
 
 
+def look(judge: Run, config: ClassifierConfig, images: Images, train: Images) -> pd.DataFrame:
+    """What the judge sees in each of these images, of the size of `train`: one row an image.
+
+    Columns: `asked`, its label; `seen`, the class that the judge sees; `confidence`, the judge's probability (softmax)
+    of the label, in [0, 1]; `nearest`, the index of the train image that is nearest in the judge's features.
+    """
+    model = load_classifier(judge, config, len(train.classes))
+    logits = evaluate(model, images.x, config).float()
+    _, index = nearest(features(model, images.x, config), features(model, train.x, config))
+    confidence = logits.softmax(1).gather(1, images.y[:, None])[:, 0]
+    columns = {"asked": images.y, "seen": logits.argmax(1), "confidence": confidence, "nearest": index}
+    return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+
+
 def features(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
     """What reaches the last linear layer of a classifier, for uint8 images N x C x H x W: float32, N x features."""
     kept: list[Tensor] = []

@@ -1,5 +1,6 @@
 """The measures of quality: what real images get, what noise and a collapsed generator get, and by hand."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ from rag_lib import study
 from rag_lib.augment import preprocess
 from rag_lib.images import stratified_split
 from rag_lib.presets import resolve
-from rag_lib.quality import distances, features, memorisation, neighbourhoods
+from rag_lib.quality import distances, features, look, memorisation, neighbourhoods
 from rag_lib.train_classifier import load_classifier, train_classifier
 
 # a minute's training is not needed for features that tell digits from noise
@@ -85,3 +86,16 @@ def test_features_are_what_the_last_layer_sees(digits, results):
     assert found.shape == (5, 128)
     x = preprocess(digits.val.x[:5], judge.data)
     torch.testing.assert_close(model[-1](found), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_judge_is_sure_of_true_labels_and_finds_an_image_among_its_own_kind(digits):
+    judge = SETTINGS.quality.judge
+    run = study.run_judge(SETTINGS, digits)
+    images = digits.train[:200]
+    looked = look(run, judge, images, digits.train)
+    assert looked["nearest"].tolist() == list(range(200))  # itself
+    assert looked["asked"].tolist() == images.y.tolist()
+    assert (looked["asked"] == looked["seen"]).mean() > 0.7
+    wrong = look(run, judge, replace(images, y=(images.y + 1) % 10), digits.train)
+    assert looked["confidence"].mean() > 0.5 > 0.2 > wrong["confidence"].mean()
+    assert looked["confidence"].between(0, 1).all()

@@ -1,0 +1,76 @@
+"""The latent space under one's fingers: dropdowns and sliders in JupyterLab."""
+
+from base64 import b64encode
+from io import BytesIO
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from rag_lib import latent
+from rag_lib.generate import to_pil
+from rag_lib.models.gan import Generator, OnePerClass
+from rag_lib.progress import live_front_end
+
+SEEDS = 1_000
+PIXELS = 336  # a side of the picture
+
+
+def show(generator: Generator | OnePerClass, stand_in: Figure) -> None:
+    """The explorer where a front end has widgets; elsewhere the notebook draws `stand_in`."""
+    if not live_front_end():
+        return
+    png = BytesIO()
+    stand_in.savefig(png, format="png", bbox_inches="tight")
+    plt.close(stand_in)  # so that the notebook does not draw it as well
+    bundle = explorer(generator)._repr_mimebundle_()
+    # whoever opens the saved notebook without its kernel sees the stand-in
+    display(bundle | {"image/png": b64encode(png.getvalue()).decode()}, raw=True)
+
+
+def explorer(generator: Generator | OnePerClass):
+    """The picture and the controls that lead to it, as an ipywidgets box of the CSS class `rag-explorer`."""
+    import ipywidgets as widgets  # half a second to import, and wanted only where somebody looks on
+
+    classes = [(name, c) for c, name in enumerate(latent.names(generator))]
+    maps = [("none", None)] + [(f"S of SPAM {i + 1}", i) for i in range(latent.n_maps(generator))]
+    controls = {
+        "label": widgets.Dropdown(options=classes, description="class"),
+        "seed": widgets.IntSlider(0, max=SEEDS - 1, description="seed"),
+        "to_label": widgets.Dropdown(options=classes, description="to class"),
+        "to_seed": widgets.IntSlider(1, max=SEEDS - 1, description="to seed"),
+        "t": widgets.FloatSlider(min=0, max=1, step=0.02, description="on the way"),
+        "spam": widgets.Dropdown(options=maps, description="attention"),
+    }
+    image = widgets.Image(format="png", width=PIXELS, height=PIXELS)
+    words = widgets.HTML()
+
+    def update(_=None) -> None:
+        at = {name: control.value for name, control in controls.items()}
+        spam = at.pop("spam")
+        image.value = as_png(latent.picture(generator, *latent.point(generator, **at), spam))
+        words.value = f"<code>{in_code(**at) if generator.labeller is None else ''}</code>"
+
+    for control in controls.values():
+        control.observe(update, "value")
+    update()
+    box = widgets.HBox([image, widgets.VBox([*controls.values(), words])])
+    box.add_class("rag-explorer")
+    return box
+
+
+def in_code(label: int, seed: int, to_label: int, to_seed: int, t: float) -> str:
+    """How to get this image without the explorer."""
+    if t == 0:
+        return f"generate.sample(generator, [{label}], seed={seed})"
+    ends = f"{label}, {seed}, {to_label}, {to_seed}, {t:.2f}"
+    return f"latent.picture(generator, *latent.point(generator, {ends}))"
+
+
+def as_png(x: Tensor) -> bytes:
+    """A uint8 image, C x H x W, enlarged, as the bytes of a PNG file."""
+    png = BytesIO()
+    to_pil(x).resize((PIXELS, PIXELS), Image.Resampling.NEAREST).save(png, "PNG", compress_level=1)
+    return png.getvalue()
