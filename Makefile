@@ -28,7 +28,7 @@ study: $(READY)  ## run the notebooks 01 to 03, print the accuracy table and whe
 	@$(PY) -m rag_lib notebooks $(STUDY)
 
 lab: $(READY)  ## open the notebooks in JupyterLab (127.0.0.1, with its token)
-	$(PY) -m jupyter lab --ip 127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_train_gan.ipynb
+	JUPYTER_CONFIG_PATH=notebooks $(PY) -m jupyter lab --ip 127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/README.md
 
 # The committed notebooks are compared against a run at preset smoke, in a results folder of its own; the report, which
 # trains nothing, to the letter, against what is committed of the results.

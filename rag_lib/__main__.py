@@ -192,7 +192,7 @@ def notebooks(options: argparse.Namespace) -> None:
     for name, output in zip(NOTEBOOKS, executed, strict=True):
         print(f"\n{name}", flush=True)
         source = ROOT / "notebooks" / f"{name}.ipynb"
-        known = papermill.inspect_notebook(source)  # 01 and 02 look at one replicate and need no arms
+        known = papermill.inspect_notebook(source)
         try:
             papermill.execute_notebook(
                 source, output, {n: v for n, v in given.items() if n in known}, progress_bar=False,
@@ -204,8 +204,10 @@ def notebooks(options: argparse.Namespace) -> None:
     print_results(settings)
     for path in executed:
         print(f"notebook  {path}")
-    for path in sorted((results_dir() / "figures").glob(f"*-{settings.name}.png")):
-        print(f"figure    {path}")
+    of_one = study.settings_for(**{n: v for n, v in given.items() if n not in ("arms", "replicates")})
+    for name in sorted({of_one.name, settings.name}):  # 01 and 02 look at one replicate and know no arms
+        for path in sorted((results_dir() / "figures").glob(f"*-{name}.png")):
+            print(f"figure    {path}")
 
 
 def forget_paths(notebook: Path) -> None:

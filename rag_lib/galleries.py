@@ -58,19 +58,23 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
 
 def rows(pictures: dict[str, Tensor], captions: dict[str, list[str]] | None = None) -> Figure:
     """Rows of uint8 images (N x C x H x W), each behind its name, and under a caption each where there are any."""
+    texts = {
+        name: ["\n".join(wrapped(line, width=9) for line in text.splitlines()) for text in of_row]
+        for name, of_row in (captions or {}).items()
+    }
     n = max(map(len, pictures.values()))
-    height = 1.15 if captions else 0.72
-    figure, axes = plt.subplots(len(pictures), 1, figsize=(0.62 * n + 1.5, height * len(pictures)), squeeze=False)
+    lines = max((1 + text.count("\n") for of_row in texts.values() for text in of_row), default=0)
+    size = (0.62 * n + 1.5, (0.72 + 0.16 * lines) * len(pictures))
+    figure, axes = plt.subplots(len(pictures), 1, figsize=size, squeeze=False)
     for axis, (name, x) in zip(axes[:, 0], pictures.items(), strict=True):
         axis.imshow(montage(x, columns=n), interpolation="none")
         axis.set(xticks=[], yticks=[])
-        axis.set_ylabel(wrapped(name), rotation=0, ha="right", va="center")
+        axis.set_ylabel(wrapped(name, lines=3), rotation=0, ha="right", va="center")
         axis.grid(False)
         sns.despine(ax=axis, left=True, bottom=True)
         step = x.shape[-1] + GAP
-        for i, caption in enumerate(captions[name] if captions else []):
-            text = "\n".join(map(wrapped, caption.splitlines()))
-            axis.text((i + 0.5) * step - GAP / 2, -GAP, text, ha="center", va="bottom", fontsize=9)
+        for i, text in enumerate(texts.get(name, [])):
+            axis.text((i + 0.5) * step - GAP / 2, -GAP, text, ha="center", va="bottom", fontsize=8)
     figure.tight_layout()
     return figure
 
@@ -81,7 +85,7 @@ def over_training(samples: Path) -> Figure:
     pictures = [plt.imread(file) for file in files]
     height = (pictures[0].shape[0] - GAP) // 4  # of the four rows of a grid, and the gap above each
     strips = np.concatenate([picture[GAP : GAP + height] for picture in pictures])
-    figure, axis = plt.subplots(figsize=(0.06 * strips.shape[1] / GAP * 0.55, 0.06 * strips.shape[0] / GAP * 0.55))
+    figure, axis = plt.subplots(figsize=(0.5 * strips.shape[1] / height + 1.2, 0.5 * len(files) + 0.3))
     axis.imshow(strips, interpolation="none")
     steps = [f"{int(file.stem.removeprefix('step-')):,}" for file in files]
     axis.set_yticks([(i + 0.5) * height for i in range(len(files))], steps)
@@ -103,7 +107,7 @@ def training_samples(samples: Path, columns: int = 5) -> Figure:
     for axis in axes.flat:
         axis.axis("off")
     for axis, file, picture in zip(axes.flat, files, pictures, strict=False):
-        axis.imshow(picture)
+        axis.imshow(picture, interpolation="none")
         axis.set_title(f"{int(re.findall(r'[0-9]+', file.stem)[0]):,} iterations", fontsize=10)
     figure.tight_layout()
     return figure

@@ -23,7 +23,8 @@ def use_style() -> None:
     """The study's look; the same file bytes on every run."""
     sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
     # names of classes may come in any script; the first font that is installed and has the letters is taken
-    fonts = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS"]
+    fonts = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai"]
+    fonts += ["Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "PingFang SC", "Hiragino Sans", "Arial Unicode MS"]
     installed = {font.name for font in mpl.font_manager.fontManager.ttflist}
     mpl.rcParams.update(
         {
@@ -145,9 +146,9 @@ def levels(found: pd.DataFrame, xlabel: str) -> Figure:
     return figure
 
 
-def wrapped(name: str) -> str:
-    """A class's name in lines of some 14 letters, at most two."""
-    return "\n".join(textwrap.wrap(name, 14, max_lines=2, placeholder="…"))
+def wrapped(name: str, width: int = 14, lines: int = 2) -> str:
+    """A class's name in lines of some `width` letters, at most so many."""
+    return "\n".join(textwrap.wrap(name, width, max_lines=lines, placeholder="…"))
 
 
 def confusion(counts: pd.DataFrame, title: str, rows: str = "true", columns: str = "predicted") -> Figure:

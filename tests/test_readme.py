@@ -7,28 +7,63 @@ import subprocess
 import pandas as pd
 import pytest
 import torch
+import torchvision
 
-from rag_lib import plans, report, study
+from rag_lib import data, plans, report, study
+from rag_lib.__main__ import main
 from rag_lib.config import STUDY_ARMS
 from rag_lib.paths import ROOT
 from rag_lib.presets import resolve
-from rag_lib.runs import run_id
+from rag_lib.runs import Run, run_id
 from rag_lib.statistics import contrasts, intervals
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_five_lines_for_ones_own_training_code_run(digits):
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+
+
+def block(word: str, generator: Run | None = None) -> str:
+    """The README's Python code with this word in it, with a run of the test's own in place of the README's."""
+    (code,) = [code for code in BLOCKS if word in code]
+    return re.sub(r'load_generator\("[^"]+"\)', f"load_generator({str(generator and generator.folder)!r})", code)
+
+
+def test_the_lines_for_ones_own_training_code_run(digits):
     run = study.run_gan(resolve(preset="smoke"), digits)
-    code = re.sub(r'load_generator\("[^"]+"\)', f"load_generator({str(run.folder)!r})", code)
-    names = {"your_dataset": [(torch.rand(1, 28, 28), 3)] * 100}  # as torchvision's datasets are: labels are ints
-    exec(code, names)
+    real = [(torch.rand(1, 28, 28), 3)] * 100  # as torchvision's datasets are: labels are ints
+    names = {"your_dataset": real, "your_transform": torchvision.transforms.ToTensor()}
+    exec(block("DataLoader", run), names)
     x, y = next(iter(names["loader"]))
     assert len(names["loader"].dataset) == 10_100
     assert x.shape == (64, 1, 28, 28)
     assert 0 <= x.min() < x.max() <= 1
     assert y.dtype == torch.int64
+    exec(block("sample(", run), names)
+    assert names["images"].shape == (3, 1, 28, 28)
+
+
+def test_the_example_of_own_images_runs_from_its_code_to_its_export(tmp_path, results, monkeypatch, capsys):
+    """With its own commands, at preset smoke."""
+    monkeypatch.chdir(tmp_path)
+    exec(block("numerals"))
+    commands = re.search(r"numerals\.py\nmake study (.*?)\n.* -m rag_lib (export .*?)\n", TEXT)
+    dataset, _, arguments = re.search(r'DATASET=(\S+) PRESET=(\S+) ARGS="(.*)"', commands[1]).groups()
+    parameters = ["--dataset", dataset, *arguments.split()]
+    assert main(["train", *parameters[:4], "--preset", "smoke"]) == 0
+    settings = study.settings_for(dataset.replace("data", f"{tmp_path}/data"), "smoke", overrides={"data.channels": 1})
+    assert report.class_sizes(data.load(settings.data).train) == "from 18 of eight to 360 of four"
+    assert main(["classify", *parameters, "--preset", "smoke"]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^(balanced|original|oversampled)  ", printed, flags=re.M) == [
+        "original",
+        "balanced",
+        "oversampled",
+    ]
+    (gan,) = (results / "runs").glob("gan-*")
+    export = re.sub(r"gan-\w+", gan.name, commands[2])
+    assert main(export.split()) == 0
+    assert len(list((tmp_path / "data" / "more_numerals").rglob("*.png"))) == 4_000
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))))
