@@ -28,7 +28,7 @@ study: $(READY)  ## run the notebooks 01 to 03, print the accuracy table and whe
 	@$(PY) -m rag_lib notebooks $(STUDY)
 
 lab: $(READY)  ## open the notebooks in JupyterLab (127.0.0.1, with its token)
-	JUPYTER_CONFIG_PATH=notebooks $(PY) -m jupyter lab --ip 127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/README.md
+	JUPYTER_CONFIG_PATH=notebooks/.jupyter $(PY) -m jupyter lab --ip 127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/README.md
 
 # The committed notebooks are compared against a run at preset smoke, in a results folder of its own; the report, which
 # trains nothing, to the letter, against what is committed of the results.
@@ -42,7 +42,8 @@ test: $(READY)  ## check the style, run the tests, compare the committed noteboo
 	  $(PY) -m pytest --nbval notebooks/06_report.ipynb; \
 	  status=$$?; rm -rf "$$results"; exit $$status
 
-test-full: test  ## test, and what takes longer
+test-full: test  ## test, and what takes longer: learning, crashes, JupyterLab in a browser (Chromium, if there is one)
+	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[timm,dev,browser]'
 	$(PY) -m pytest -m slow
 
 bench: $(READY)  ## measure the speed of the training loops (20 minutes, on an idle machine)

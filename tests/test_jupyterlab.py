@@ -1,0 +1,182 @@
+"""The notebooks as a person meets them: JupyterLab in a real browser, Run All Cells, and the explorer's sliders.
+
+`RAG_SCREENSHOTS=FOLDER` keeps a picture of each notebook, and the times that the explorer took.
+"""
+
+import json
+import os
+import re
+import shutil
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell
+
+from rag_lib.paths import ROOT
+
+lab = pytest.importorskip("lab", reason="needs Playwright: python -m pip install --editable '.[browser]'")
+
+pytestmark = pytest.mark.slow
+ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
+GALLERY, REPORT = ALL[1], ALL[-1]
+BAR = """import os
+from rag_lib.progress import progress
+with progress(3, "three") as counter:
+    counter.update(3)
+os.environ["JPY_SESSION_NAME"]"""
+
+# Of the explorer's <img>: its pixels, once they are there.
+PICTURE = """img => {
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [img.naturalWidth, img.naturalHeight];
+    canvas.getContext('2d').drawImage(img, 0, 0);
+    return img.complete && canvas.width ? canvas.toDataURL() : null;
+}"""
+# Of the same: keeps in window.times how long each key took to bring another picture.
+STOPWATCH = """img => {
+    window.times = [];
+    let pressed = null;
+    addEventListener('keydown', () => { pressed = performance.now() }, {capture: true});
+    img.addEventListener('load', () => {
+        if (pressed !== null) window.times.push(performance.now() - pressed);
+        pressed = null;
+    });
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with lab.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens a copy of a notebook in a JupyterLab and a window of the test's own.
+
+    Without its outputs, and with these lines at the end of its first cell.
+    """
+    with ExitStack() as stack:
+
+        def open_(path: Path, parameters: str = "", **environment: str) -> lab.Notebook:
+            notebook = nbformat.read(path, as_version=4)
+            code = code_cells(notebook)
+            code[0].source += parameters
+            for cell in code:
+                cell.update(outputs=[], execution_count=None)
+            copy = tmp_path / "notebooks" / path.name
+            copy.parent.mkdir()
+            nbformat.write(notebook, copy)
+            url = stack.enter_context(lab.serve(copy.parent, tmp_path / "jupyter", **environment))
+            page = browser.new_page(viewport={"width": 1500, "height": 1000})
+            stack.callback(page.close)
+            stack.callback(lambda: page.screenshot(path=tmp_path / "end.png"))  # what a failed test saw last
+            return lab.Notebook(page, url, copy)
+
+        yield open_
+
+
+@pytest.fixture
+def screenshots(tmp_path):
+    folder = Path(os.environ.get("RAG_SCREENSHOTS") or tmp_path / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list:
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_run_all_cells_runs_them_all_without_a_complaint(path, opened, results, screenshots):
+    """At preset smoke; the report, which trains nothing, on what is published."""
+    if path == REPORT:
+        for folder in ("tables", "samples"):
+            shutil.copytree(ROOT / "results" / folder, results / folder)
+    notebook = opened(path, **({} if path == REPORT else {"RAG_SMOKE": "1"}))
+    notebook.run_all()
+    notebook.screenshot(screenshots / f"{path.stem}.png")
+    saved = notebook.save()
+    complaints = [o for o in outputs(saved) if o.output_type == "error" or o.get("name") == "stderr"]
+    assert [o.get("text") or o.traceback for o in complaints] == []
+    counts = [cell.execution_count for cell in code_cells(saved)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_make_lab_opens_a_page_that_says_where_to_start(browser, tmp_path):
+    """With the settings that `make lab` names, and its first page's links."""
+    makefile = (ROOT / "Makefile").read_text()
+    settings, page_name = re.search(r"JUPYTER_CONFIG_PATH=(\S+) .*default_url=/lab/tree/(\S+)", makefile).groups()
+    with lab.serve(ROOT, tmp_path / "jupyter", JUPYTER_CONFIG_PATH=str(ROOT / settings)) as url:
+        page = browser.new_page()
+        page.goto(url.format(page_name))
+        page.get_by_role("heading", name="Where to start").wait_for()
+        links = page.locator(".jp-RenderedMarkdown td a").all_text_contents()
+        assert links == [path.stem for path in ALL]
+        page.get_by_role("link", name=links[0]).click()
+        page.get_by_role("tab", name=ALL[0].name).wait_for()
+        page.close()
+
+
+def test_progress_is_a_bar_in_jupyterlab(opened, tmp_path):
+    path = tmp_path / "bar.ipynb"
+    source = nbformat.read(REPORT, as_version=4)  # for its kernel
+    source.cells = [new_code_cell(BAR)]
+    nbformat.write(source, path)
+    notebook = opened(path)
+    notebook.run_all()
+    assert notebook.page.locator(".jp-OutputArea .progress-bar").is_visible()
+    assert notebook.page.get_by_text(re.compile("three: 3 of 3 steps")).is_visible()
+    bar, name = outputs(notebook.save())
+    assert "application/vnd.jupyter.widget-view+json" in bar.data
+    assert path.name in name.data["text/plain"]
+
+
+def control(page, name: str, kind: str):
+    """What a person moves in the explorer: the list of choices, or the slider's handle, beside this name."""
+    label = page.locator(".widget-label", has_text=re.compile(f"^{name}$"))
+    return page.locator(".rag-explorer .widget-inline-hbox", has=label).locator(kind)
+
+
+@contextmanager
+def another_picture(page):
+    """Waits until the explorer shows another picture than before."""
+    image = page.locator(".rag-explorer img").element_handle()
+    before = image.evaluate(PICTURE)
+    yield
+    page.wait_for_function(f"([img, before]) => ![null, before].includes(({PICTURE})(img))", arg=[image, before])
+
+
+def milliseconds(page, moves: int) -> list[float]:
+    """How long each of so many moves of a slider took, from the key to the picture, by the browser's clock."""
+    page.locator(".rag-explorer img").evaluate(STOPWATCH)
+    for done in range(1, moves + 1):
+        control(page, "seed", "[role=slider]").press("ArrowRight")
+        page.wait_for_function("n => window.times.length == n", arg=done)
+    return page.evaluate("window.times")
+
+
+def test_the_explorers_sliders_change_the_picture(opened, screenshots):
+    # trained enough for another image at every point; untrained, all are grey
+    notebook = opened(GALLERY, '\ngan_steps = 200\noverrides = {"gan.lr": 2e-3}', RAG_SMOKE="1")
+    notebook.run_all()
+    page = notebook.page
+    # first away from the end of the way where the other end has no say
+    for name, key in [("on the way", "PageUp")] * 3 + [("seed", "ArrowRight"), ("to seed", "ArrowRight")]:
+        with another_picture(page):
+            control(page, name, "[role=slider]").press(key)
+    for name, choice in [("class", 3), ("to class", 5), ("attention", 1), ("attention", 3), ("attention", 0)]:
+        with another_picture(page):
+            control(page, name, "select").select_option(index=choice)
+    page.screenshot(path=screenshots / "explorer.png")
+    times = milliseconds(page, moves=50)
+    assert control(page, "attention", "select").input_value() == "none"  # empty would be a list that forgot it
+    print(f"from a key to the picture: {median(times):.0f} ms, the slowest of {len(times)} {max(times):.0f} ms")
+    (screenshots / "latency.json").write_text(json.dumps({"median": median(times), "all": times}))
