@@ -98,6 +98,7 @@ class GanConfig(Checked):
     d_norm: str = setting("batch", choices=("batch", "spectral"))  # in the discriminator
     g_norm: str = setting("batch", choices=("batch", "conditional"), added=True)  # in the generator
     loss: str = setting("non_saturating", choices=("non_saturating", "minimax", "hinge"))
+    oversample: bool = setting(False, added=True)  # images of rare classes are seen as often as those of frequent ones
     diff_augment: bool = setting(False, added=True)  # D sees moved and recoloured images, real and generated alike
     # how generated images get labels: an input of both networks; a generator a class; or an unconditional
     # generator whose images are labelled by `labeller`, a classifier trained on the same real images

@@ -13,10 +13,11 @@ import torchvision
 from PIL import Image
 from torch import Tensor
 
+from rag_lib.arms import topping_up
 from rag_lib.augment import diff_augment, preprocess
 from rag_lib.checkpoint import Steps
 from rag_lib.config import GanConfig, as_dict
-from rag_lib.images import Images
+from rag_lib.images import Images, concat
 from rag_lib.losses import LOSSES
 from rag_lib.models.gan import Discriminator, Generator
 from rag_lib.runs import Run, cached
@@ -113,6 +114,8 @@ def _train(
     if config.labels == "pseudo":  # one class, of all images
         train = replace(train, y=torch.zeros_like(train.y), classes=("image",))
     n_classes = len(train.classes)
+    if config.oversample:
+        train = concat(train, topping_up(train, train))
     train = train.to(device)
 
     torch.manual_seed(seed_of("gan", config.seed, "weights"))

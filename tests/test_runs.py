@@ -162,6 +162,7 @@ def test_the_defaults_of_added_fields_are_what_the_code_did_before_them():
         "GanConfig.labeller": None,
         "GanConfig.only_class": -1,
         "GanConfig.residual": True,
+        "GanConfig.oversample": False,
         "GanConfig.g_norm": "batch",
         "GanConfig.diff_augment": False,
         "ClassifierConfig.share": 0.5,

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from rag_lib import train_gan as module
 from rag_lib.errors import UserError
+from rag_lib.images import concat
 from rag_lib.losses import LOSSES
 from rag_lib.models.gan import Discriminator, Generator
 from rag_lib.presets import resolve
@@ -103,6 +104,14 @@ def test_both_losses_and_precisions_train(digits, loss, precision):
 def test_small_sets_and_odd_numbers_of_steps_train(digits):
     run = train_gan(replace(SMOKE, steps=13, batch_size=16), digits.train[:10])
     assert run.history()["step"].iloc[-1] == 13
+
+
+def test_oversampling_shows_rare_classes_as_often_as_frequent_ones(digits):
+    few = digits.train[torch.cat([(digits.train.y == c).nonzero().flatten()[: 12 if c else 3] for c in range(10)])]
+    zeros = (few.y == 0).nonzero().flatten()
+    repeated = concat(few, few[zeros[torch.arange(9) % 3]])
+    config = replace(SMOKE, seed=3)
+    assert equal(weights(train_gan(replace(config, oversample=True), few)), weights(train_gan(config, repeated)))
 
 
 def test_the_run_is_not_finished_before_its_metrics_are_written(digits, results, monkeypatch):
