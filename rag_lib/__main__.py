@@ -17,7 +17,6 @@ from rag_lib.generate import generate, load_generator
 from rag_lib.paths import ROOT, results_dir
 from rag_lib.presets import DATASETS, PRESETS
 from rag_lib.runs import clean_runs, finished, list_runs
-from rag_lib.statistics import intervals
 
 NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")  # what make study runs
 
@@ -163,7 +162,7 @@ def low_data(options: argparse.Namespace) -> None:
     table, _ = study.run(studies)
     by = ["classifier", "data.n_real", "arm"]
     print(f"\nAccuracy on the real test images of {options.dataset} (%), with 95% intervals over replicates:\n")
-    print(intervals(table, by).round(2).to_string(index=False))
+    print(report.interval_table(table, by).to_string())
     print("\n" + "\n".join(report.verdicts(table, by[:2])) + "\n")
     print_tables()
 

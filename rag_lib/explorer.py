@@ -27,7 +27,9 @@ def show(generator: Generator | OnePerClass, stand_in: Figure) -> None:
     plt.close(stand_in)  # so that the notebook does not draw it as well
     bundle = explorer(generator)._repr_mimebundle_()
     # whoever opens the saved notebook without its kernel sees the stand-in
-    display(bundle | {"image/png": b64encode(png.getvalue()).decode()}, raw=True)
+    picture = {"image/png": b64encode(png.getvalue()).decode()}
+    width, _ = stand_in.get_size_inches() * stand_in.dpi
+    display(bundle | picture, metadata={"image/png": {"width": int(width)}}, raw=True)
 
 
 def explorer(generator: Generator | OnePerClass):
@@ -35,14 +37,16 @@ def explorer(generator: Generator | OnePerClass):
     import ipywidgets as widgets  # half a second to import, and wanted only where somebody looks on
 
     classes = [(name, c) for c, name in enumerate(latent.names(generator))]
-    maps = [("none", None)] + [(f"S of SPAM {i + 1}", i) for i in range(latent.n_maps(generator))]
+    # -1, since a list takes None for nothing chosen
+    maps = [("none", -1)] + [(f"S of SPAM {i + 1}", i) for i in range(latent.n_maps(generator))]
+    wide = {"layout": widgets.Layout(width="32em")}
     controls = {
-        "label": widgets.Dropdown(options=classes, description="class"),
-        "seed": widgets.IntSlider(0, max=SEEDS - 1, description="seed"),
-        "to_label": widgets.Dropdown(options=classes, description="to class"),
-        "to_seed": widgets.IntSlider(1, max=SEEDS - 1, description="to seed"),
-        "t": widgets.FloatSlider(min=0, max=1, step=0.02, description="on the way"),
-        "spam": widgets.Dropdown(options=maps, description="attention"),
+        "label": widgets.Dropdown(options=classes, description="class", **wide),
+        "seed": widgets.IntSlider(0, max=SEEDS - 1, description="seed", **wide),
+        "t": widgets.FloatSlider(min=0, max=1, step=0.02, description="on the way", **wide),
+        "to_label": widgets.Dropdown(options=classes, index=min(1, len(classes) - 1), description="to class", **wide),
+        "to_seed": widgets.IntSlider(1, max=SEEDS - 1, description="to seed", **wide),
+        "spam": widgets.Dropdown(options=maps, description="attention", **wide),
     }
     image = widgets.Image(format="png", width=PIXELS, height=PIXELS)
     words = widgets.HTML()
@@ -50,6 +54,7 @@ def explorer(generator: Generator | OnePerClass):
     def update(_=None) -> None:
         at = {name: control.value for name, control in controls.items()}
         spam = at.pop("spam")
+        spam = None if spam < 0 else spam
         image.value = as_png(latent.picture(generator, *latent.point(generator, **at), spam))
         words.value = f"<code>{in_code(**at) if generator.labeller is None else ''}</code>"
 

@@ -1,6 +1,5 @@
 """Images to figures. Nothing here computes: the images came from a run."""
 
-import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -108,7 +107,7 @@ def training_samples(samples: Path, columns: int = 5) -> Figure:
         axis.axis("off")
     for axis, file, picture in zip(axes.flat, files, pictures, strict=False):
         axis.imshow(picture, interpolation="none")
-        axis.set_title(f"{int(re.findall(r'[0-9]+', file.stem)[0]):,} iterations", fontsize=10)
+        axis.set_title(f"iteration {int(file.stem.removeprefix('step-')):,}", fontsize=10)
     figure.tight_layout()
     return figure
 

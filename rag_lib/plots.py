@@ -50,10 +50,9 @@ def save(figure: Figure, name: str) -> Path:
 def gan_curves(history: pd.DataFrame, samples: Path | None = None) -> Figure:
     """Both losses, what D thinks of real and of generated images, and their diversity, over the iterations.
 
-    `samples`: a picture to show beside them.
+    `samples`: a picture to show below them, `step-000250.png` or the like.
     """
-    n = 3 + (samples is not None)
-    figure, axes = plt.subplots(1, n, figsize=(4.4 * n, 3.4), width_ratios=[1, 1, 1, 1.6][:n])
+    figure, axes = plt.subplots(1, 3, figsize=(13.2, 3.4))
     panels = (
         ("Losses", "loss (nats)", {"loss_d": "discriminator", "loss_g": "generator"}),
         (
@@ -61,7 +60,7 @@ def gan_curves(history: pd.DataFrame, samples: Path | None = None) -> Figure:
             "mean of sigmoid(D)",
             {"d_real": "of real images", "d_fake": "of generated"},
         ),
-        ("Diversity within a class", "of generated / of real images", {"diversity": "batch by batch"}),
+        ("Diversity within a class", "generated / real", {"diversity": "batch by batch"}),
     )
     for axis, (title, ylabel, lines) in zip(axes, panels, strict=False):
         for (column, label), colour in zip(lines.items(), ("#0072B2", "#E69F00"), strict=False):
@@ -72,13 +71,14 @@ def gan_curves(history: pd.DataFrame, samples: Path | None = None) -> Figure:
     axes[1].set(ylim=(0, 1))
     axes[2].axhline(1, color="grey", linestyle=":", label="as diverse")
     axes[2].set(ylim=(0, None))
-    if samples is not None:
-        axes[3].imshow(plt.imread(samples))
-        axes[3].axis("off")
-        axes[3].set_title(f"Samples after {int(samples.stem.removeprefix('step-')):,} iterations")
-    for axis in axes[:3]:
-        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, fontsize=10)
+    for axis in axes:
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=3, fontsize=10)
     figure.tight_layout()
+    if samples is not None:  # below, so that the curves stay where they are
+        axis = figure.add_axes((0.04, -0.62, 0.94, 0.5))
+        axis.imshow(plt.imread(samples))
+        axis.axis("off")
+        axis.set_title(f"Samples at iteration {int(samples.stem.removeprefix('step-')):,}")
     return figure
 
 
@@ -112,12 +112,12 @@ def low_data(found: pd.DataFrame) -> Figure:
     """Accuracy against the number of real images, a line an arm, with `statistics.intervals` by both."""
     figure, axis = plt.subplots(figsize=(7.2, 4.2))
     sizes = sorted(found["data.n_real"].unique())
-    arms = arm_order(found["arm"])
-    for i, arm in enumerate(arms):
+    colours = colours_of(arm_order(found["arm"]))
+    for i, arm in enumerate(found["arm"].unique()):
         rows = found[found["arm"] == arm].sort_values("data.n_real")
         x = rows["data.n_real"] * 1.04 ** (i - 1.5)  # side by side, so that the bars can be told apart
         bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
-        axis.errorbar(x, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=colours_of(arms)[arm], label=arm)
+        axis.errorbar(x, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=colours[arm], label=arm)
     axis.set_xscale("log")
     axis.set_xticks(sizes, [f"{n:,}" for n in sizes])
     axis.minorticks_off()

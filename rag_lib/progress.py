@@ -9,13 +9,14 @@ from tqdm import tqdm
 
 from rag_lib.errors import UserError
 
-SECONDS_BETWEEN_LINES = 10
 # A kernel that nobody looks at (papermill, nbval) has none of these; widgets would print nothing there.
 _LIVE_FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
 
 
 class _Lines:
     """tqdm's numbers as plain lines, one every ten seconds and one at the end."""
+
+    seconds_between = 10.0
 
     def __init__(self, total: int, desc: str, initial: int):
         self.total, self.desc, self.n, self.initial = total, desc, initial, initial
@@ -25,20 +26,48 @@ class _Lines:
     def update(self, n: int) -> None:
         self.n += n
         now = time.monotonic()
-        if now - self.last >= SECONDS_BETWEEN_LINES or self.n == self.total:
+        if now - self.last >= self.seconds_between or self.n == self.total:
             self.last = now
             line = tqdm.format_meter(
                 self.n, self.total, now - self.start, prefix=self.desc, unit=" steps",
                 postfix=self.postfix, initial=self.initial,
                 bar_format="{desc}: {n_fmt} of {total_fmt} steps, {rate_fmt}{postfix}, {remaining} left",
             )  # fmt: skip
-            print(line, flush=True)
+            self.show(line)
+
+    def show(self, line: str) -> None:
+        print(line, flush=True)
 
     def set_postfix_str(self, text: str, refresh: bool = False) -> None:
         self.postfix = text
 
     def close(self) -> None:
         pass
+
+
+class _Bar(_Lines):
+    """The same line beside a bar: one for all the trainings of a cell, since JupyterLab hides a cell's 51st output."""
+
+    seconds_between = 0.5
+    cell = None  # the number of the one that shows them
+    bar = words = None
+
+    def __init__(self, total: int, desc: str, initial: int):
+        import ipywidgets
+        from IPython import get_ipython
+        from IPython.display import display
+
+        super().__init__(total, desc, initial)
+        number = get_ipython().execution_count
+        if number != _Bar.cell:
+            _Bar.bar, _Bar.words = ipywidgets.IntProgress(layout={"width": "12em"}), ipywidgets.Label()
+            display(ipywidgets.HBox([_Bar.bar, _Bar.words]))
+            _Bar.cell = number
+        _Bar.bar.max, _Bar.bar.value = total, initial  # in this order: a bar clips a value beyond its end
+        _Bar.words.value = desc
+
+    def show(self, line: str) -> None:
+        _Bar.bar.value, _Bar.words.value = self.n, line
 
 
 def progress_mode() -> str:
@@ -65,14 +94,12 @@ def progress(total: int, title: str, done: int = 0):
     `RAG_PROGRESS=text` in the environment asks for plain lines everywhere; the default, `auto`, looks
     where it is shown.
     """
-    mode = progress_mode()
     if live_front_end():
-        from tqdm.notebook import tqdm as bar
-    elif mode == "auto" and not in_kernel() and sys.stderr.isatty():
-        bar = tqdm
+        counter = _Bar(total, title, done)
+    elif progress_mode() == "auto" and not in_kernel() and sys.stderr.isatty():
+        counter = tqdm(total=total, desc=title, unit=" steps", initial=done)
     else:
-        bar = None
-    counter = bar(total=total, desc=title, unit=" steps", initial=done) if bar else _Lines(total, title, done)
+        counter = _Lines(total, title, done)
     try:
         yield counter
     finally:

@@ -53,6 +53,21 @@ def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
     return f"{len(table)} runs of classifiers{lacks}"
 
 
+def interval_table(table: pd.DataFrame, by: Sequence[str] = ("classifier", "data.n_real", "arm")) -> pd.DataFrame:
+    """Mean accuracy in percent with its 95% interval over the replicates, a row a group of `by`, for people."""
+    found = intervals(table, list(by))
+    shown = {
+        "accuracy": found["mean"].map("{:.2f}".format),
+        "95% interval": [f"{low:.2f} to {high:.2f}" for low, high in zip(found["low"], found["high"], strict=True)],
+        "replicates": found["n"],
+    }
+    if "data.n_real" in by:
+        found["data.n_real"] = found["data.n_real"].map("{:,}".format)
+    names = {"data.n_real": "real images", "arm": "trained on"}
+    index = pd.MultiIndex.from_frame(found[list(by)].rename(columns=names))
+    return pd.DataFrame(shown).set_axis(index)
+
+
 def class_sizes(images: Images) -> str:
     """How many images the classes have: `450 of each class`, or from the rarest to the most frequent one."""
     counts = images.y.bincount(minlength=len(images.classes))

@@ -62,7 +62,8 @@ def distance_table(quality: Run) -> pd.DataFrame:
         {"generated": [m[name] for name in names], "unseen real": [m[f"val_{name}"] for name in names]},
         index=[name.replace("_", " ") for name in names],
     )
-    return table.round(3).rename_axis(f"{m['images_compared']:,} of each")
+    table = table.round(3) + 0.0  # no -0.000
+    return table.rename_axis(f"{m['images_compared']:,} of each")
 
 
 def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +77,7 @@ def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
 
     columns = {
         "generators": quality.groupby(by, sort=False).size(),
-        "compared": numbers["images_compared"].astype(int),
+        "compared": numbers["images_compared"].map("{:,.0f}".format),
         "GAN-test": text("gan_test_accuracy", "judge_test_accuracy", 2),
         **{name.replace("_", " "): text(name, f"val_{name}", digits) for name, digits in decimals.items()},
         "duplicates (%)": [
@@ -85,7 +86,8 @@ def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
         ],
     }
     table = pd.DataFrame(columns, index=numbers.index).reset_index()
-    return table.rename(columns={"data.n_real": "real images"}).replace({"real images": {0: "all"}})
+    table["data.n_real"] = table["data.n_real"].map(lambda n: f"{n:,}" if n else "all")
+    return table.rename(columns={"data.n_real": "real images"}).set_index("dataset")
 
 
 def memorisation_conclusion(quality: Run) -> str:

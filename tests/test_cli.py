@@ -168,7 +168,7 @@ def test_an_environment_that_asks_in_vain_is_refused_before_any_work(name, value
 def test_low_data_and_ablation_print_their_tables(results, capsys):
     assert main(["low-data", "--preset", "smoke", "--n-real", "50", "--arms", "original,mixed_add"]) == 0
     printed = capsys.readouterr().out
-    assert "data.n_real" in printed
+    assert "real images" in printed
     assert "mixed_add" in printed
     assert "too few" in printed or "at least 5 replicates" in printed
     assert main(["ablation", "--preset", "smoke", "--factors", "output"]) == 0

@@ -76,6 +76,7 @@ def test_each_control_of_the_explorer_changes_the_picture_or_says_why_not(genera
     box = explorer.explorer(generator)
     image, panel = box.children
     controls = {control.description: control for control in panel.children[:-1]}
+    controls["to class"].index = 0
     shown = [image.value]
 
     def change(name: str, value) -> bool:
@@ -91,7 +92,8 @@ def test_each_control_of_the_explorer_changes_the_picture_or_says_why_not(genera
     assert change("on the way", 0.5)
     assert change("to seed", 8)
     assert change("attention", 1)
-    assert change("attention", None)
+    assert change("attention", -1)
+    assert controls["attention"].label == "none"  # regression: the list showed nothing
     if generator.labeller is None:
         assert "latent.picture(generator, *latent.point(generator, 1, 7, 1, 8, 0.50))" in panel.children[-1].value
         assert change("on the way", 0.0)
@@ -104,7 +106,7 @@ def test_a_picture_stands_in_for_the_explorer(generator, monkeypatch, capsys):
     assert figure.number in plots.plt.get_fignums()  # left to the notebook
     monkeypatch.setattr(explorer, "live_front_end", lambda: True)
     shown = []
-    monkeypatch.setattr(explorer, "display", lambda bundle, raw: shown.append(bundle))
+    monkeypatch.setattr(explorer, "display", lambda bundle, **how: shown.append(bundle))
     explorer.show(generator, figure)
     assert figure.number not in plots.plt.get_fignums()
     (bundle,) = shown
