@@ -64,8 +64,7 @@ def interval_table(table: pd.DataFrame, by: Sequence[str] = ("classifier", "data
     if "data.n_real" in by:
         found["data.n_real"] = found["data.n_real"].map("{:,}".format)
     names = {"data.n_real": "real images", "arm": "trained on"}
-    index = pd.MultiIndex.from_frame(found[list(by)].rename(columns=names))
-    return pd.DataFrame(shown).set_axis(index)
+    return found[list(by)].rename(columns=names).assign(**shown).set_index([names.get(name, name) for name in by])
 
 
 def class_sizes(images: Images) -> str:

@@ -47,10 +47,10 @@ def test_the_example_of_own_images_runs_from_its_code_to_its_export(tmp_path, re
     """With its own commands, at preset smoke."""
     monkeypatch.chdir(tmp_path)
     exec(block("numerals"))
-    commands = re.search(r"numerals\.py\nmake study (.*?)\n.* -m rag_lib (export .*?)\n", TEXT)
-    dataset, _, arguments = re.search(r'DATASET=(\S+) PRESET=(\S+) ARGS="(.*)"', commands[1]).groups()
+    commands = re.search(r"numerals\.py\nmake study (.*?)\n\S+ -m rag_lib (export .*?)\n", TEXT, flags=re.S)
+    dataset, _, arguments = re.search(r'DATASET=(\S+) PRESET=(\S+) .*?ARGS="(.*?)"', commands[1], flags=re.S).groups()
     parameters = ["--dataset", dataset, *arguments.split()]
-    assert main(["train", *parameters[:4], "--preset", "smoke"]) == 0
+    assert main(["train", *parameters[:6], "--preset", "smoke"]) == 0
     settings = study.settings_for(dataset.replace("data", f"{tmp_path}/data"), "smoke", overrides={"data.channels": 1})
     assert report.class_sizes(data.load(settings.data).train) == "from 18 of eight to 360 of four"
     assert main(["classify", *parameters, "--preset", "smoke"]) == 0
@@ -64,6 +64,23 @@ def test_the_example_of_own_images_runs_from_its_code_to_its_export(tmp_path, re
     export = re.sub(r"gan-\w+", gan.name, commands[2])
     assert main(export.split()) == 0
     assert len(list((tmp_path / "data" / "more_numerals").rglob("*.png"))) == 4_000
+
+
+def test_the_examples_numbers_are_those_of_the_published_tables(published):
+    table, quality = (t[t["dataset"] == "folder:numerals"] for t in map(published, ("classify", "quality")))
+    without = table["gan.oversample"].astype(str) == "False"
+    named = table.assign(arm=table["arm"].where(~without, "balanced, without"))
+    rows = report.interval_table(named, ["arm"])
+    assert len(rows) == 4
+    for arm, row in rows.iterrows():
+        name = "`balanced`, without `gan.oversample`" if "without" in arm else f"`{arm}`"
+        assert f"| {name} | {row['accuracy']} | {row['95% interval']} |" in TEXT
+    for chosen, verdict in ((~without, "not shown"), (named["arm"] != "balanced", "hurt")):
+        (found,) = contrasts(table[chosen], ["classifier"]).query("arm == 'balanced'").to_dict("records")
+        numbers = f"{found['mean']:+.2f}", f"({found['low']:+.2f} to {found['high']:+.2f})"
+        assert all(number in TEXT for number in numbers)
+        assert found["verdict"].startswith(verdict)
+    assert len(quality) == 10
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))))
@@ -136,7 +153,7 @@ DIFFERENCE = r"([+-]\d+\.\d+)(?: points)? \((?:95% interval )?([+-]\d+\.\d+) to 
 
 def test_the_arms_of_few_images_are_those_of_the_published_table(few):
     for row in intervals(few, ["arm"]).to_dict("records"):
-        (line,) = [line for line in TEXT.splitlines() if re.match(rf"\| `{row['arm']}` \| \d", line)]
+        (line,) = [line for line in TEXT.splitlines() if re.match(rf"\| `{row['arm']}` \| \d+ [a-z]", line)]
         cells = [cell.strip() for cell in line.split("|")[3:5]]
         assert cells == [f"{row['mean']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}"]
         assert row["n"] == 5
