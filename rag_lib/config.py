@@ -121,6 +121,8 @@ class GanConfig(Checked):
         super().__post_init__()
         if (self.labels == "pseudo") != (self.labeller is not None):
             raise UserError(f"gan.labels = {self.labels!r} and gan.labeller = {self.labeller} do not go together")
+        if self.oversample and self.labels != "conditional":
+            raise UserError(f"gan.oversample = True does nothing with gan.labels = {self.labels!r}; leave it out")
         check_same_images(self.data, self.labeller, "gan.labeller")
 
 

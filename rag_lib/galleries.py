@@ -1,5 +1,7 @@
-"""Images to figures. Nothing here computes: the images came from a run."""
+"""Images to figures; the images came from a run."""
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rag_lib.images import Images
-from rag_lib.plots import wrapped
+from rag_lib.plots import step_of, wrapped
 
 GAP = 2  # pixels between two images, as in torchvision's grids
 
@@ -63,7 +65,7 @@ def rows(pictures: dict[str, Tensor], captions: dict[str, list[str]] | None = No
     }
     n = max(map(len, pictures.values()))
     lines = max((1 + text.count("\n") for of_row in texts.values() for text in of_row), default=0)
-    size = (0.62 * n + 1.5, (0.72 + 0.16 * lines) * len(pictures))
+    size = (0.62 * n + 1.5, (0.75 + 0.19 * lines) * len(pictures))
     figure, axes = plt.subplots(len(pictures), 1, figsize=size, squeeze=False)
     for axis, (name, x) in zip(axes[:, 0], pictures.items(), strict=True):
         axis.imshow(montage(x, columns=n), interpolation="none")
@@ -78,17 +80,22 @@ def rows(pictures: dict[str, Tensor], captions: dict[str, list[str]] | None = No
     return figure
 
 
-def over_training(samples: Path) -> Figure:
-    """The first row of each sample grid that the training left in a folder (step-*.png), early to late."""
+def over_training(samples: Path, classes: Sequence[str]) -> Figure:
+    """The first row of each sample grid that the training left in a folder (step-*.png), early to late.
+
+    `classes`: the names of the columns.
+    """
     files = sorted(samples.glob("step-*.png"))
     pictures = [plt.imread(file) for file in files]
     height = (pictures[0].shape[0] - GAP) // 4  # of the four rows of a grid, and the gap above each
     strips = np.concatenate([picture[GAP : GAP + height] for picture in pictures])
     figure, axis = plt.subplots(figsize=(0.5 * strips.shape[1] / height + 1.2, 0.5 * len(files) + 0.3))
     axis.imshow(strips, interpolation="none")
-    steps = [f"{int(file.stem.removeprefix('step-')):,}" for file in files]
-    axis.set_yticks([(i + 0.5) * height for i in range(len(files))], steps)
-    axis.set(xticks=[], ylabel="iterations")
+    axis.set_yticks([(i + 0.5) * height for i in range(len(files))], [f"{step_of(file):,}" for file in files])
+    names = [wrapped(name, width=9) for name in classes[: round((strips.shape[1] - GAP) / height)]]
+    axis.set_xticks([GAP + (i + 0.5) * height for i in range(len(names))], names, fontsize=9)
+    axis.xaxis.tick_top()
+    axis.set_ylabel("iterations")
     axis.grid(False)
     axis.tick_params(length=0)
     sns.despine(ax=axis, left=True, bottom=True)
@@ -96,18 +103,20 @@ def over_training(samples: Path) -> Figure:
     return figure
 
 
-def training_samples(samples: Path, columns: int = 5) -> Figure:
-    """The sample grids that the training left in a folder (step-*.png), early to late."""
+def training_samples(samples: Path, classes: Sequence[str], columns: int = 5) -> Figure:
+    """The sample grids that the training left in a folder (step-*.png), early to late; `classes`: of their columns."""
     files = sorted(samples.glob("step-*.png"))[: 2 * columns]
     rows = -(-len(files) // columns)
     pictures = [plt.imread(file) for file in files]
-    height = pictures[0].shape[0] / pictures[0].shape[1]
-    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, rows * (2.6 * height + 0.35)), squeeze=False)
+    height = min(2.6 * pictures[0].shape[0] / pictures[0].shape[1], 4)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, rows * (height + 0.35) + 0.4), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, file, picture in zip(axes.flat, files, pictures, strict=False):
         axis.imshow(picture, interpolation="none")
-        axis.set_title(f"iteration {int(file.stem.removeprefix('step-')):,}", fontsize=10)
+        axis.set_title(f"iteration {step_of(file):,}", fontsize=10)
+    names = textwrap.shorten(", ".join(classes[:10]), 140, placeholder=" …")
+    figure.supxlabel(f"columns: {names}", fontsize=11)
     figure.tight_layout()
     return figure
 

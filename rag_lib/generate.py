@@ -5,12 +5,13 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rag_lib.config import from_dict
+from rag_lib.config import check_value, from_dict
 from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.models.gan import Generator, OnePerClass
@@ -29,14 +30,7 @@ def load_generator(run: str | Path) -> Generator | OnePerClass:
     It carries `config`, `classes` (names) and `labeller`, which is None unless labels are `pseudo`. Raises
     `UserError` where there is none.
     """
-    path = Path(run)
-    if not path.exists():
-        if len(path.parts) > 1:
-            raise UserError(f"{run} does not exist; `python -m rag_lib train` makes a generator, `runs` lists them")
-        path = run_folder(str(run))
-    path = path / "generator.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        raise UserError(f"{run} has no generator.safetensors; `python -m rag_lib train` makes one")
+    path = weights_of(run)
     weights, card = load_weights(path)
     try:
         config = from_dict("gan", card["config"])
@@ -47,12 +41,31 @@ def load_generator(run: str | Path) -> Generator | OnePerClass:
         generator.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as e:
         raise UserError(f"{path} is no generator of this version of rag_lib; train it again") from e
+    for name in classes:  # they become folders, and anyone's file may be given
+        if Path(name).name != name or name == "..":
+            raise UserError(f"{path} has a class {name!r}, which is no name of a folder")
     generator.config, generator.classes = config, classes
     return generator.to(pick_device()).eval().requires_grad_(False)
 
 
+def weights_of(run: str | Path) -> Path:
+    """The file of weights of a GAN's run (its name, its folder or the file itself); raises `UserError`."""
+    path = Path(run)
+    if not path.exists():
+        if len(path.parts) > 1:
+            raise UserError(f"{run} does not exist; `python -m rag_lib train` makes a generator, `runs` lists them")
+        path = run_folder(str(run))
+    path = path / "generator.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"{run} has no generator.safetensors; `python -m rag_lib train` makes one")
+    return path.resolve()
+
+
 def latents(n: int, z_dim: int, seed: int) -> Tensor:
-    """z ~ N(0, 1), `n` x `z_dim`; row i depends on `seed` and i alone."""
+    """z ~ N(0, 1), `n` x `z_dim`; row i depends on `seed` (any whole number) and i alone. Raises `UserError`."""
+    if not isinstance(seed, Integral):
+        raise UserError(f"seed = {seed!r} must be a whole number")
+    seed = int(seed)  # the same for NumPy's numbers
     chunks = [torch.randn(CHUNK, z_dim, generator=rng(seed, "z", i)) for i in range(-(-n // CHUNK))]
     return torch.cat(chunks)[:n]
 
@@ -91,7 +104,9 @@ def sample(generator: Generator | OnePerClass, labels: Sequence[int] | Tensor, s
     if generator.labeller is not None:
         raise UserError("this generator draws what it likes (gan.labels = pseudo); use generate(), which labels it")
     k = len(generator.classes)
-    y = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+    y = np.atleast_1d(labels).tolist() if isinstance(labels, (Tensor, np.ndarray, Integral)) else list(labels)
+    if not y:
+        raise UserError("labels is empty; give the class of each image, such as [3, 3, 7]")
     for one in y:
         if not isinstance(one, Integral) or not 0 <= one < k:
             names = ", ".join(f"{i} ({name})" for i, name in list(enumerate(generator.classes))[:20])
@@ -103,7 +118,9 @@ def generate(generator: Generator | OnePerClass, n: int, seed: int) -> Images:
     """`n` labelled images; image i depends on `seed` and i alone, whatever `n`.
 
     The classes come in turn, but where a labeller says what an unconditional generator drew: as it draws them.
+    Raises `UserError` unless `n` is a whole number of at least 1.
     """
+    check_value("n (images)", n, int, low=1)
     return generate_some(generator, torch.arange(n), seed)
 
 

@@ -11,7 +11,7 @@ from IPython.display import DisplayHandle, Image
 from matplotlib.figure import Figure
 
 from rag_lib.config import GanConfig
-from rag_lib.plots import gan_curves
+from rag_lib.plots import gan_curves, step_of
 from rag_lib.progress import live_front_end
 from rag_lib.watch import Warnings
 
@@ -36,7 +36,9 @@ class LiveFigure(Warnings):
         super().__call__(history, samples)
         start = time.monotonic()
         if start >= self.due:
-            newest = max(samples.glob("step-*.png"), default=None)
+            # a run that goes on from a checkpoint may have left later ones
+            so_far = [p for p in samples.glob("step-*.png") if step_of(p) <= history[-1]["step"]]
+            newest = max(so_far, default=None)
             self._put(gan_curves(pd.DataFrame(history), newest))
             now = time.monotonic()
             self.due = now + max(SECONDS_BETWEEN, (now - start) / MAX_SHARE)

@@ -14,8 +14,8 @@ from rag_lib.config import ARMS
 from rag_lib.paths import results_dir
 from rag_lib.report import arm_order
 
-# Okabe and Ito's colours, which the colour-blind tell apart, and a grey
-_OKABE_ITO = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#F0E442", "#808080")
+# Okabe and Ito's colours, which the colour-blind tell apart, but for their yellow, too pale on white; and a grey
+_OKABE_ITO = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#999933", "#808080")
 COLOURS = dict(zip(ARMS, _OKABE_ITO, strict=True))
 
 
@@ -32,6 +32,7 @@ def use_style() -> None:
             "savefig.dpi": 200,
             "svg.hashsalt": "rag_lib",
             "font.family": [f for f in fonts if f in installed],
+            "text.parse_math": False,  # a class may be named $5
             "axes.spines.top": False,
             "axes.spines.right": False,
         }
@@ -65,7 +66,8 @@ def gan_curves(history: pd.DataFrame, samples: Path | None = None) -> Figure:
     for axis, (title, ylabel, lines) in zip(axes, panels, strict=False):
         for (column, label), colour in zip(lines.items(), ("#0072B2", "#E69F00"), strict=False):
             if column in history:  # runs of older versions have no diversity
-                axis.plot(history["step"], history[column], label=label, color=colour)
+                marker = "." if len(history) == 1 else ""  # a line needs two
+                axis.plot(history["step"], history[column], marker=marker, label=label, color=colour)
         axis.set(xlabel="iterations", ylabel=ylabel, title=title)
     axes[1].axhline(0.5, color="grey", linestyle=":", label="cannot tell")
     axes[1].set(ylim=(0, 1))
@@ -78,8 +80,13 @@ def gan_curves(history: pd.DataFrame, samples: Path | None = None) -> Figure:
         axis = figure.add_axes((0.04, -0.62, 0.94, 0.5))
         axis.imshow(plt.imread(samples))
         axis.axis("off")
-        axis.set_title(f"Samples at iteration {int(samples.stem.removeprefix('step-')):,}")
+        axis.set_title(f"Samples at iteration {step_of(samples):,}")
     return figure
+
+
+def step_of(samples: Path) -> int:
+    """The iteration that `step-000250.png` shows."""
+    return int(samples.stem.removeprefix("step-"))
 
 
 def colours_of(arms: list[str]) -> dict[str, tuple | str]:
@@ -163,7 +170,8 @@ def confusion(counts: pd.DataFrame, title: str, rows: str = "true", columns: str
     for i in range(k if annotated else 0):
         axis.text(i + 0.5, i + 0.5, f"{counts.iloc[i, i]}", ha="center", va="center", fontsize=9, color="grey")
     if annotated:
-        axis.set_xticklabels(map(wrapped, counts.columns), rotation=45 if max(map(len, counts.columns)) > 4 else 0)
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_xticklabels(map(wrapped, counts.columns), **turned if max(map(len, counts.columns)) > 4 else {})
         axis.set_yticklabels(map(wrapped, counts.index), rotation=0)
     axis.set(xlabel=columns, ylabel=rows)
     axis.grid(False)  # it would strike out the numbers on the diagonal

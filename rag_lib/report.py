@@ -53,12 +53,18 @@ def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
     return f"{len(table)} runs of classifiers{lacks}"
 
 
+def interval_texts(found: pd.DataFrame) -> list[str]:
+    """`low` and `high` of each row in words; nothing where there is but one replicate."""
+    rows = found[["low", "high", "n"]].itertuples(index=False)
+    return [f"{low:.2f} to {high:.2f}" if n > 1 else "" for low, high, n in rows]
+
+
 def interval_table(table: pd.DataFrame, by: Sequence[str] = ("classifier", "data.n_real", "arm")) -> pd.DataFrame:
     """Mean accuracy in percent with its 95% interval over the replicates, a row a group of `by`, for people."""
     found = intervals(table, list(by))
     shown = {
         "accuracy": found["mean"].map("{:.2f}".format),
-        "95% interval": [f"{low:.2f} to {high:.2f}" for low, high in zip(found["low"], found["high"], strict=True)],
+        "95% interval": interval_texts(found),
         "replicates": found["n"],
     }
     if "data.n_real" in by:
@@ -140,7 +146,7 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
         ]
     found = contrasts(table, by)
     if found.empty:
-        return ["None of the questions can be asked of these arms: they want `original` and one to compare it with."]
+        return ["None of the questions can be asked of these arms: each wants two, such as `mixed_add` and `original`."]
     lines = [
         f"- {', '.join(_named(column, row[column]) for column in by)}: {row['question']} **{row['verdict']}**"
         for row in found.to_dict("records")
@@ -169,7 +175,7 @@ def level_table(table: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "accuracy": found["mean"].map("{:.2f}".format),
-            "95% interval": [f"{low:.2f} to {high:.2f}" for low, high in zip(found["low"], found["high"], strict=True)],
+            "95% interval": interval_texts(found),
             "replicates": found["n"],
             "GAN-test": of_quality["gan_test_accuracy"].map("{:.2f}".format),
             "Frechet distance": of_quality["frechet_distance"].map("{:.1f}".format),

@@ -2,8 +2,10 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -88,13 +90,14 @@ def diversity(real: Tensor, fake: Tensor, y: Tensor) -> Tensor:
     """How far apart generated images of a class lie, over how far real ones do: 0 where each class is one image.
 
     Summed distances, pixel by pixel, of the pairs of a batch that share a label; `real` and `fake` N x C x H x W, with
-    the labels `y`. A scalar, near 1 for a good generator, larger for noise; not a number where no label comes twice.
+    the labels `y`. A scalar, near 1 for a good generator, larger for noise; not a number where no label comes twice,
+    or real images of a label do not differ.
     """
     same = (y[:, None] == y).triu(1)
     # a quarter of the pixels says as much, and keeps this below a hundredth of a step's time
     pixels = (x.float()[..., ::2, ::2].flatten(1) for x in (fake, real))
     of_fake, of_real = ((torch.cdist(x, x) * same).sum() for x in pixels)
-    return of_fake / of_real
+    return torch.where(of_real > 0, of_fake / of_real, torch.nan)
 
 
 def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +153,9 @@ def _train(
                 average.eval()
                 with torch.no_grad():
                     grid = torchvision.utils.make_grid((average(z_shown, y_shown) + 1) / 2, nrow=columns)
-                torchvision.utils.save_image(grid, folder / "samples" / f"step-{step + 1:06d}.png")
+                png = BytesIO()
+                torchvision.utils.save_image(grid, png, format="PNG")
+                write_whole(folder / "samples" / f"step-{step + 1:06d}.png", png.getvalue())
             if logged and watch is not None:
                 watch(steps.history, folder / "samples")
 
@@ -159,8 +164,7 @@ def _train(
         of_labeller, _ = load_weights(labeller.folder / "classifier.safetensors")
         weights |= {f"labeller.{name}": tensor for name, tensor in of_labeller.items()}
     save_weights(folder / "generator.safetensors", weights, card)
-    measured = {name: value for name, value in steps.history[-1].items() if not math.isnan(value)}  # JSON has no NaN
-    return measured | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
+    return last_of(steps.history) | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
 
 
 def _train_per_class(config: GanConfig, train: Images, folder: Path, watch: Watch | None) -> dict:
@@ -188,7 +192,12 @@ def _train_per_class(config: GanConfig, train: Images, folder: Path, watch: Watc
     write_whole(folder / "history.csv", history.to_csv(index=False, lineterminator="\n").encode())
     save_weights(folder / "generator.safetensors", weights, {"config": as_dict(config), "classes": train.classes})
     counts = {name: sum(run.metrics[name] for run in runs) for name in ("parameters_g", "parameters_d")}
-    return history.iloc[-1].to_dict() | counts
+    return last_of(history.to_dict("records")) | counts
+
+
+def last_of(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The last row as metrics: without what is no number, which JSON does not have."""
+    return {name: value for name, value in history[-1].items() if math.isfinite(value)}
 
 
 def n_parameters(model: torch.nn.Module) -> int:

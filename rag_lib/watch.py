@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from rag_lib.config import GanConfig
 
@@ -46,17 +47,22 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
 
 
 class Warnings:
-    """Prints each thing that goes wrong once, on stderr."""
+    """Prints each thing that goes wrong once a training, on stderr."""
 
     def __init__(self, config: GanConfig):
         self.config = config
         self.said: set[str] = set()
+        self.step = 0
 
     def __call__(self, history: Sequence[dict[str, float]], samples: Path) -> None:
-        found = findings(pd.DataFrame(history), self.config)
-        for name in found.keys() - self.said:
-            print(f"step {history[-1]['step']:,}: {name}: {found[name]}", file=sys.stderr, flush=True)
-        self.said |= found.keys()
+        step = history[-1]["step"]
+        if step < self.step:  # another class's generator
+            self.said = set()
+        self.step = step
+        for name, text in findings(pd.DataFrame(history), self.config).items():
+            if name not in self.said:
+                tqdm.write(f"step {step:,}: {name}: {text}", file=sys.stderr)  # beside a bar, not into it
+                self.said.add(name)
 
     def show(self, figure: Figure) -> None:
         """Leaves the figure of the whole training to the notebook, which draws what a cell leaves open."""

@@ -368,3 +368,9 @@ def test_other_seeds_and_overrides_have_names_of_their_own():
 def test_an_override_for_a_classifier_that_is_not_trained_is_refused():
     with pytest.raises(UserError, match=one_line("override 'resnet50.steps' is of no use", "resnet18")):
         resolve(preset="quick", overrides={"resnet50.steps": 5})
+
+
+@pytest.mark.parametrize("labels", ["per_class", "pseudo"])
+def test_oversampling_is_refused_where_it_would_do_nothing(labels):
+    with pytest.raises(UserError, match=f"gan.oversample = True does nothing with gan.labels = '{labels}'"):
+        resolve(preset="smoke", overrides={"gan.oversample": True, "gan.labels": labels})

@@ -1,6 +1,7 @@
 """A generated set as files: what is on disk is what `generate` gives, and what the datasheet says."""
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from PIL import Image
 
 from rag_lib import data, study
 from rag_lib.__main__ import main
+from rag_lib.export import fidelity
 from rag_lib.generate import generate, load_generator
 from rag_lib.presets import resolve
+from rag_lib.storage import load_weights, save_weights
 
 SETTINGS = resolve(preset="smoke")
 
@@ -46,16 +49,56 @@ def test_the_datasheet_says_where_the_images_come_from(gan, tmp_path, digits):
     text = sheet.read_text()
     digest = hashlib.sha256((gan.folder / "generator.safetensors").read_bytes()).hexdigest()
     measured = f"GAN-test accuracy | {100 * quality.metrics['gan_test_accuracy']:.2f}%"
-    for expected in (gan.id, digest, measured, "seed of the images | 0;", '"attention": "spam"', "0 1, 1 1, 2 1"):
+    for expected in (gan.id, digest, measured, "seed of the images | 0;", '"attention": "spam"', '"9": 1'):
         assert expected in text
+
+
+def test_a_measurement_of_another_generator_is_not_taken_for_this_ones(gan, tmp_path, digits):
+    """Neither one from before a setting was added is lost, nor does one of a stale run count."""
+    run = study.run_quality(SETTINGS, digits, gan)
+    config = run.folder / "config.json"
+    saved = json.loads(config.read_text())
+    del saved["gan"]["oversample"]
+    config.write_text(json.dumps(saved))
+    file = gan.folder / "generator.safetensors"
+    assert "%: how often" in fidelity(SETTINGS.gan, file)
+    run.folder.rename(run.folder.with_name("quality-000000000000"))
+    assert "not measured" in fidelity(SETTINGS.gan, file)
+    run.folder.with_name("quality-000000000000").rename(run.folder)
+    other = tmp_path / "generator.safetensors"
+    other.write_bytes(file.read_bytes() + b" ")
+    assert "not measured" in fidelity(SETTINGS.gan, other)
+
+
+def test_an_interrupted_export_can_be_asked_for_again_and_leaves_no_half_set(gan, tmp_path, monkeypatch):
+    folder = tmp_path / "generated"
+    with monkeypatch.context() as patch:
+        patch.setattr("rag_lib.export.write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(["export", gan.id, str(folder), "--images", "5"]) == 130
+    assert not folder.exists()
+    assert main(["export", gan.id, str(folder), "--images", "5"]) == 0
+    assert [p.name for p in tmp_path.glob("generated*")] == ["generated"]
+    assert len(torchvision.datasets.ImageFolder(folder).classes) == 5  # no folder of a class without images
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "..", "a/b"])
+def test_a_foreign_file_cannot_write_outside_the_folder(gan, tmp_path, name, capsys):
+    weights, card = load_weights(gan.folder / "generator.safetensors")
+    foreign = tmp_path / "generator.safetensors"
+    save_weights(foreign, weights, card | {"classes": [name, *card["classes"][1:]]})
+    assert main(["export", str(foreign), str(tmp_path / "new")]) == 2
+    assert f"has a class {name!r}, which is no name of a folder" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["gan-000000000000", "new"], "has no generator.safetensors"),
-        (["GAN", "full"], "full exists and is not empty; name a folder that is new"),
-        (["GAN", "new", "--images", "0"], "--images 0 must be at least 1"),
+        (["GAN", "full"], "full exists and is no empty folder; name one that is new"),
+        (["GAN", "full/mine.txt"], "mine.txt exists and is no empty folder"),
+        (["GAN", "full/mine.txt/new"], "cannot be made: Not a directory"),
+        (["GAN", "new", "--images", "0"], "--images = 0 is out of range; it must be at least 1"),
     ],
 )
 def test_a_wrong_export_is_refused_in_one_line_and_writes_nothing(

@@ -1,5 +1,6 @@
 """The generated set: balanced, frozen, labelled, 8-bit."""
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms as T
@@ -90,6 +91,20 @@ def test_one_can_ask_for_classes(generator):
     assert torch.equal(images, sample(generator, torch.tensor(labels), seed=5))
     assert torch.equal(images[:2], sample(generator, labels[:2], seed=5))
     assert torch.equal(sample(generator, range(10), seed=5), generate(generator, 10, seed=5).x)
+
+
+def test_any_kind_of_whole_number_is_a_seed_or_a_label(generator):
+    expected = sample(generator, [3], seed=3)
+    for labels, seed in ((np.array([3]), np.int64(3)), (3, 3), (torch.tensor([3]), 3), ((np.uint8(3),), 3)):
+        assert torch.equal(sample(generator, labels, seed), expected)
+    for wrong in (None, 1.5, "3"):
+        with pytest.raises(UserError, match="must be a whole number"):
+            generate(generator, 3, seed=wrong)
+    for wrong in (0, -3, 2.5):
+        with pytest.raises(UserError, match=r"n \(images\) = "):
+            GeneratedDataset(generator, wrong)
+    with pytest.raises(UserError, match="labels is empty"):
+        sample(generator, [])
 
 
 @pytest.mark.parametrize("labels", [[10], [0, -1], ["3"], [0.5]])

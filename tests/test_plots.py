@@ -20,6 +20,12 @@ def images(classes: tuple[str, ...], size: int = 28, channels: int = 3) -> Image
     return Images(torch.randint(0, 256, (len(y), channels, size, size), dtype=torch.uint8), y, classes)
 
 
+def test_a_dollar_in_a_name_is_a_dollar(results):
+    """Regression: matplotlib took it for mathematics, and failed after all the training."""
+    plots.save(galleries.gallery(images((r"$\frac$", "$5 or $6")), images((r"$\frac$", "$5 or $6")), n=2), "dollars")
+    assert (results / "figures" / "dollars.png").exists()
+
+
 LONG = ("robin", "Blue tit (very long class name indeed)", "wren")
 
 
@@ -47,9 +53,12 @@ TABLE = pd.DataFrame(
         "test_accuracy": [97.0, 99, 98, 97.1, 99.1, 98.1],
     }
 )
+HISTORY = pd.DataFrame({"step": [1, 2], "loss_d": 1.0, "loss_g": 1.0, "d_real": 0.5, "d_fake": 0.5, "diversity": 0.9})
 FIGURES = {
     "rows": lambda: galleries.rows({"stored": images(("a", "b")).x * 0}),
+    "captions": lambda: galleries.rows({"a": images(("a", "b")).x * 0}, {"a": ["b\n→ a very long name"] * 6}),
     "accuracy": lambda: plots.accuracy_points(TABLE),  # regression: seaborn's jitter differed from run to run
+    "curves": lambda: plots.gan_curves(HISTORY),
 }
 
 

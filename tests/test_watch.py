@@ -61,6 +61,7 @@ def test_diversity_is_that_of_the_generated_images_over_that_of_the_real_ones():
     # one image a class: nothing differs within a class, whatever differs between them
     assert diversity(real, real[y], y) < 1e-3
     assert diversity(real[:4], real[:4], y[:4]).isnan()
+    assert diversity(real[y], real, y).isnan()  # regression: it was infinite
 
 
 def test_a_training_shows_every_row_of_its_history_to_who_watches(digits):
@@ -69,12 +70,15 @@ def test_a_training_shows_every_row_of_its_history_to_who_watches(digits):
     assert seen == [(i + 1, "samples") for i in range(len(run.history()))]
 
 
-def test_a_warning_is_printed_once(capsys, tmp_path):
+def test_a_warning_is_printed_once_a_training(capsys, tmp_path):
     watch = Warnings(CONFIG)
     for _ in range(2):
         watch(history(diversity=0.1).to_dict("records"), tmp_path)
     printed = capsys.readouterr().err
     assert printed.count("samples collapse") == 1
+    watch(history(50).to_dict("records"), tmp_path)  # of the next class, with a generator of its own
+    watch(history(diversity=0.1).to_dict("records"), tmp_path)
+    assert "samples collapse" in capsys.readouterr().err
     assert printed.startswith("step 100: samples collapse: images of a class differ 0.10 times as much")
 
 
@@ -94,6 +98,17 @@ def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits,
     watch.show(gan_curves(run.history()))
     assert len(pictures) == CONFIG.steps + 1
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_samples_of_later_than_the_history_are_not_shown(tmp_path, monkeypatch):
+    """Regression: a run that went on from a checkpoint showed what a killed one had left, even half a file."""
+    shown = []
+    monkeypatch.setattr(live, "gan_curves", lambda history, newest: shown.append(newest) or gan_curves(history))
+    monkeypatch.setattr(DisplayHandle, "display", lambda self, image: None)
+    for step in (25, 50):
+        (tmp_path / f"step-{step:06d}.png").write_bytes(b"half a file")
+    live.LiveFigure(CONFIG)(history(30).to_dict("records"), tmp_path)
+    assert [path.name for path in shown] == ["step-000025.png"]
 
 
 def test_a_run_that_is_there_already_moves_nothing():
