@@ -28,6 +28,13 @@ with progress(3, "three") as counter:
     counter.update(3)
 os.environ["JPY_SESSION_NAME"]"""
 
+PICTURES = ".jp-OutputArea-output img"
+# Keeps in window.album every picture that has ever stood in an output.
+ALBUM = f"""() => {{
+    window.album = new Set();
+    const look = () => document.querySelectorAll('{PICTURES}').forEach(img => window.album.add(img.src));
+    new MutationObserver(look).observe(document.body, {{subtree: true, childList: true, attributes: true}});
+}}"""
 # Of the explorer's <img>: its pixels, once they are there.
 PICTURE = """img => {
     const canvas = document.createElement('canvas');
@@ -137,6 +144,20 @@ def test_progress_is_a_bar_in_jupyterlab(opened, tmp_path):
     bar, name = outputs(notebook.save())
     assert "application/vnd.jupyter.widget-view+json" in bar.data
     assert path.name in name.data["text/plain"]
+
+
+def test_the_figure_of_the_training_moves_and_one_remains(opened):
+    notebook = opened(ALL[0], "\ngan_steps = 1_500", RAG_SMOKE="1")
+    notebook.page.evaluate(ALBUM)
+    notebook.run_all()
+    training = next(cell for cell in code_cells(notebook.save()) if "study.run_gan" in cell.source)
+    shown = [output.data for output in training.outputs if output.output_type == "display_data"]  # not the warnings
+    assert [{"application/vnd.jupyter.widget-view+json", "image/png"} & set(data) for data in shown] == [
+        {"application/vnd.jupyter.widget-view+json"},
+        {"image/png"},
+    ]
+    left = notebook.page.locator(PICTURES).count()
+    assert notebook.page.evaluate("window.album.size") >= left + 2  # two at least have been replaced
 
 
 def control(page, name: str, kind: str):
