@@ -28,11 +28,12 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
         return {}
     last = history.tail(max(5, len(history) // 10)).mean()
     found = {}
+    augment = [] if config.diff_augment else ["gan.diff_augment=True"]  # nothing that is there already
     if config.loss != "hinge" and last["d_real"] - last["d_fake"] > D_WINS:  # hinge makes no probabilities
-        gentler = "gan.diff_augment=True" if config.d_norm == "spectral" else "gan.d_norm=spectral"
+        remedies = augment if config.d_norm == "spectral" else ["gan.d_norm=spectral"]
         found["D wins"] = (
             f"it takes real images for real with {last['d_real']:.2f}, generated ones with "
-            f"{last['d_fake']:.2f}, so G learns little; try {gentler} or a smaller gan.lr"
+            f"{last['d_fake']:.2f}, so G learns little; try {' or '.join([*remedies, 'a smaller gan.lr'])}"
         )
     if max(abs(last["loss_d"]), abs(last["loss_g"])) > DIVERGES:
         found["the losses run away"] = (
@@ -41,7 +42,7 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
     if last.get("diversity", 1.0) < COLLAPSED:  # histories of older versions have none
         found["samples collapse"] = (
             f"images of a class differ {last['diversity']:.2f} times as much as real ones do; try "
-            "gan.diff_augment=True, a smaller gan.lr, or more real images"
+            f"{' or '.join([*augment, 'a smaller gan.lr', 'more real images'])}"
         )
     return found
 

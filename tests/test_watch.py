@@ -46,6 +46,8 @@ def test_all_gans_begin_badly_and_the_hinge_loss_makes_no_probabilities():
     assert not findings(history(**bad), replace(CONFIG, loss="hinge"))
     advice = findings(history(**bad), replace(CONFIG, d_norm="spectral"))["D wins"]
     assert "gan.diff_augment=True" in advice  # not what it has already
+    best = replace(CONFIG, d_norm="spectral", diff_augment=True)
+    assert findings(history(**bad), best)["D wins"].endswith("try a smaller gan.lr")
 
 
 def test_a_run_without_diversity_is_from_an_older_version():
