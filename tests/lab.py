@@ -12,11 +12,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+
+if TYPE_CHECKING:  # it is wanted only where these tests run
+    from playwright.sync_api import Browser, Page
 
 SECONDS = 300  # for all the cells of one notebook; the slowest takes a fifth of that on two cores
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -28,9 +31,11 @@ SETTINGS = {
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium() -> "Iterator[Browser]":
     """The system's Chromium, else Playwright's own; the tests are skipped where there is neither."""
-    with sync_playwright() as playwright:
+    missing = "needs Playwright: python -m pip install --editable '.[browser]'"
+    sync_api = pytest.importorskip("playwright.sync_api", reason=missing)
+    with sync_api.sync_playwright() as playwright:
         path = next(filter(None, map(shutil.which, CHROMIUM)), playwright.chromium.executable_path)
         if not Path(path).exists():
             pytest.skip("needs Chromium: `apt-get install chromium`, or `python -m playwright install chromium`")
@@ -93,7 +98,7 @@ def stop(server: psutil.Popen) -> None:
 class Notebook:
     """A notebook open in JupyterLab."""
 
-    def __init__(self, page: Page, url: str, path: Path):
+    def __init__(self, page: "Page", url: str, path: Path):
         self.page, self.path = page, path
         page.goto(url.format(path.name))
         # the status bar tells an idle kernel from none; the notebook's own indicator calls both idle, and cells that

@@ -11,13 +11,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
+import lab
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
 from rag_lib.paths import ROOT
-
-lab = pytest.importorskip("lab", reason="needs Playwright: python -m pip install --editable '.[browser]'")
 
 pytestmark = pytest.mark.slow
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
