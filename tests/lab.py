@@ -86,13 +86,12 @@ def wait_for_server(server: psutil.Popen, url: str, log: Path) -> None:
 
 
 def stop(server: psutil.Popen) -> None:
-    """Asks the server to end its kernels and itself, and sees to it."""
+    """Asks the server to end its kernels and itself, and sees to it: one whose kernel is just starting may hang."""
     processes = [server, *server.children(recursive=True)] if server.is_running() else [server]
     server.terminate()
     _, left = psutil.wait_procs(processes, timeout=30)
     for process in left:
         process.kill()
-    assert not left, f"had to be killed: {left}"
 
 
 class Notebook:
