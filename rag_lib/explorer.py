@@ -3,6 +3,7 @@
 from base64 import b64encode
 from io import BytesIO
 
+import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.figure import Figure
@@ -32,10 +33,8 @@ def show(generator: Generator | OnePerClass, stand_in: Figure) -> None:
     display(bundle | picture, metadata={"image/png": {"width": int(width)}}, raw=True)
 
 
-def explorer(generator: Generator | OnePerClass):
+def explorer(generator: Generator | OnePerClass) -> widgets.HBox:
     """The picture and the controls that lead to it, as an ipywidgets box of the CSS class `rag-explorer`."""
-    import ipywidgets as widgets  # half a second to import, and wanted only where somebody looks on
-
     classes = [(name, c) for c, name in enumerate(latent.names(generator))]
     # -1, since a list takes None for nothing chosen
     maps = [("none", -1)] + [(f"S of SPAM {i + 1}", i) for i in range(latent.n_maps(generator))]

@@ -42,7 +42,7 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
     """
     classes = generated.classes[:20]
     figure, axes = plt.subplots(1, 2, figsize=(2 * n * 0.5 + 1, len(classes) * 0.5 + 0.5))
-    size = real.x.shape[-1] + 2  # a row's height on the left, where the names stand
+    size = real.x.shape[-1] + GAP  # a row's height on the left, where the names stand
     for axis, images, title in zip(axes, (real, generated), ("real", "generated"), strict=True):
         x = torch.cat([_of_class(images, label, n) for label in range(len(classes))])
         axis.imshow(montage(x, columns=n), interpolation="none")
@@ -51,7 +51,7 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
         axis.set_yticks([])
         axis.grid(False)
         sns.despine(ax=axis, left=True, bottom=True)
-    axes[0].set_yticks([(i + 0.5) * size - 1 for i in range(len(classes))], map(wrapped, classes))
+    axes[0].set_yticks([(i + 0.5) * size - GAP / 2 for i in range(len(classes))], map(wrapped, classes))
     axes[0].tick_params(length=0)
     figure.tight_layout()
     return figure

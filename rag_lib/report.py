@@ -39,8 +39,8 @@ def summary_with_intervals(table: pd.DataFrame, value: str = "test_accuracy") ->
     """`summary` as text, each mean with its 95% interval over the replicates where there are at least two."""
     found = intervals(table, ["classifier", "arm"], value)
     found["text"] = [
-        f"{row['mean']:.2f}" + (f" ({row['low']:.2f} to {row['high']:.2f})" if row["n"] > 1 else "")
-        for row in found.to_dict("records")
+        f"{mean:.2f} ({interval})" if interval else f"{mean:.2f}"
+        for mean, interval in zip(found["mean"], interval_texts(found), strict=True)
     ]
     wide = found.pivot(index="classifier", columns="arm", values="text").fillna("")
     wide = wide.reindex(index=table["classifier"].unique(), columns=arm_order(table["arm"]))

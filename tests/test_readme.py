@@ -81,6 +81,9 @@ def test_the_examples_numbers_are_those_of_the_published_tables(published):
         assert all(number in TEXT for number in numbers)
         assert found["verdict"].startswith(verdict)
     assert len(quality) == 10
+    for oversampled, words in ((False, "{:.2f}% of all generated ones"), (True, "with it, in {:.2f}%")):
+        of_these = quality["gan_test_accuracy"][quality["gan.oversample"] == oversampled]
+        assert words.format(of_these.mean()) in " ".join(TEXT.split())
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))))
