@@ -10,12 +10,23 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from rag_lib import __version__
 from rag_lib.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
 EXACT = {canonicalize_name(r.name): r for r in map(Requirement, LINES)}
 REQUIRED = [Requirement(r) for r in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())]
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    assert citation["license"] == PROJECT["license"]
+    assert citation["title"] == PROJECT["description"]
+    (paper,) = citation["references"]
+    assert [author["alias"] for author in paper["authors"]] == ["张目飞", "李廷", "苏鹏"]
+    assert (paper["issn"], paper["year"], paper["start"]) == ("2095-2163", 2023, "187")
 
 
 @pytest.mark.parametrize("requirement", REQUIRED, ids=lambda r: r.name)
