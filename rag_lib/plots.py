@@ -122,19 +122,45 @@ def low_data(found: pd.DataFrame) -> Figure:
     colours = colours_of(arm_order(found["arm"]))
     for i, arm in enumerate(found["arm"].unique()):
         rows = found[found["arm"] == arm].sort_values("data.n_real")
-        x = rows["data.n_real"] * 1.04 ** (i - 1.5)  # side by side, so that the bars can be told apart
-        bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
-        axis.errorbar(x, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=colours[arm], label=arm)
-    axis.set_xscale("log")
-    axis.set_xticks(sizes, [f"{n:,}" for n in sizes])
-    axis.minorticks_off()
-    axis.set(xlabel="real images in total", ylabel="accuracy on real test images (%)")
-    axis.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+        _with_bars(axis, rows, shift=i - 1.5, color=colours[arm], label=arm)
+    _of_sizes(axis, sizes)
+    axis.set_ylabel("accuracy on real test images (%)")
     # intervals of two replicates may reach far beyond what an accuracy can be
     axis.set_ylim(max(0, found["mean"].min() - 12), min(100, found["mean"].max() + 3))
     axis.legend(title="trained on", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     return figure
+
+
+def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
+    """What generated images add, in points, against the number of real ones, with intervals; 0 changes nothing.
+
+    `found`: `statistics.contrasts` by the number of real images; `labels`: the questions shown, by their arm.
+    """
+    figure, axis = plt.subplots(figsize=(7.2, 4.2))
+    axis.axhline(0, color="black", linewidth=1)
+    for i, (arm, label) in enumerate(labels.items()):
+        rows = found[found["arm"] == arm].sort_values("data.n_real")
+        _with_bars(axis, rows, shift=i - 0.5, color=COLOURS[arm], label=label)
+    _of_sizes(axis, sorted(found["data.n_real"].unique()))
+    axis.set_ylabel("change in accuracy (points)")
+    axis.legend(frameon=False, loc="upper right")
+    figure.tight_layout()
+    return figure
+
+
+def _with_bars(axis, rows: pd.DataFrame, shift: float, **style) -> None:
+    """A line over the number of real images; `shift` sets lines side by side, so that their bars can be told apart."""
+    bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
+    axis.errorbar(rows["data.n_real"] * 1.04**shift, rows["mean"], yerr=bars, fmt="o-", capsize=3, **style)
+
+
+def _of_sizes(axis, sizes: list[int]) -> None:
+    axis.set_xscale("log")
+    axis.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axis.minorticks_off()
+    axis.set_xlabel("real images in total")
+    axis.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
 
 
 def levels(found: pd.DataFrame, xlabel: str) -> Figure:

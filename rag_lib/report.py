@@ -47,6 +47,13 @@ def summary_with_intervals(table: pd.DataFrame, value: str = "test_accuracy") ->
     return wide.rename_axis(columns=None)
 
 
+def full_table(table: pd.DataFrame, classifiers: Sequence[str]) -> pd.DataFrame:
+    """`summary_with_intervals` with a row for each of `classifiers`; a cell without a run says so."""
+    found = summary_with_intervals(table)
+    rows = [*classifiers, *(name for name in found.index if name not in classifiers)]
+    return found.replace("", "not run").reindex(rows).fillna("not run")
+
+
 def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
     """How many runs of classifiers a published table has of a study, and how to compute those it lacks."""
     lacks = f"; {missing} more runs are not published: {command} computes them" if missing else ""

@@ -102,3 +102,24 @@ def test_levels_draw_a_panel_a_factor_and_a_point_a_level():
     )
     axes = plots.levels(found, "accuracy").axes
     assert [axis.get_title(loc="left") for axis in axes] == ["a", "b"]
+
+
+def test_the_effects_stand_at_their_sizes_with_their_intervals():
+    rows = [
+        {
+            "arm": arm,
+            "data.n_real": n,
+            "mean": sign * n / 100,
+            "low": sign * n / 100 - 0.5,
+            "high": sign * n / 100 + 0.5,
+        }
+        for arm, sign in (("mixed_add", -1), ("original", 1))
+        for n in (100, 50, 600)
+    ]
+    labels = {"mixed_add": "generated images, added", "original": "random rotation"}
+    (axis,) = plots.effects(pd.DataFrame(rows), labels).axes
+    assert [label.get_text() for label in axis.get_legend().get_texts()] == list(labels.values())
+    lines = [line.get_ydata().tolist() for line in axis.get_lines() if len(line.get_ydata()) == 3]
+    assert lines[0] == [-0.5, -1, -6]
+    assert [0.5, 1, 6] in lines
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["50", "100", "600"]

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rag_lib import report, report_gan
+from rag_lib import paper, report, report_gan
 from rag_lib.images import Images
 from rag_lib.presets import resolve
 from rag_lib.runs import Run
@@ -135,3 +135,35 @@ def test_the_sizes_of_classes_are_told_in_a_few_words():
 def test_a_caption_names_what_the_judge_sees_where_it_is_another_class():
     looked = pd.DataFrame({"asked": [0, 1], "seen": [0, 0]})
     assert report_gan.as_seen(looked, ("robin", "wren")) == ["robin", "wren\n→ robin"]
+
+
+def test_a_table_for_the_paper_says_which_cells_nobody_ran():
+    rows = table(GROUPS)
+    rows = pd.concat([rows, rows[rows["arm"] == "mixed"].assign(classifier="resnet34")])
+    found = report.full_table(rows, ("resnet18", "cnn"))
+    assert list(found.index) == ["resnet18", "cnn", "resnet34"]
+    assert set(found.loc["resnet18"]) == {"not run"}
+    assert found.loc["resnet34", ["original", "mixed"]].tolist() == ["not run", "97.25"]
+
+
+def test_what_contradicts_the_paper_is_counted():
+    means = {"generated": 90.0, "original": 99.0, "mixed": 98.5, "mixed_add": 99.1}
+    rows = pd.DataFrame(
+        [
+            {"classifier": classifier, "arm": arm, "replicate": 0, "seed": 0, "test_accuracy": value + i}
+            | {"own_test_accuracy": {"generated": 99.5, "mixed": 99.25 + i}.get(arm, value + i)}
+            for i, classifier in enumerate(("cnn", "resnet34"))
+            for arm, value in means.items()
+        ]
+    )
+    text = paper.against_paper(rows)
+    assert "in its Table 1 it does with 2 of 2 classifiers, by +0.52 to +0.93 points" in text
+    assert "Here it does with 0 of 2 classifiers: the differences are -0.50." in text
+    assert "beats `original` with 2 of 2 classifiers: +0.10 points" in text
+    assert (
+        "reach 99.00 to 100.00% here and 97.84 to 98.02% in the paper, whose best value of all groups is 98.95%" in text
+    )
+    assert "2 of our 2 are above that" in text
+    assert (
+        "`mixed` beat `original` with 2 of 2 classifiers: +0.25 points; and `generated` reaches 99.50%, against" in text
+    )
