@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rag_lib
-from rag_lib import galleries, plans, plots, report, report_gan, study
+from rag_lib import galleries, plans, plots, pretrained, report, report_gan, study
 from rag_lib.config import Settings
 from rag_lib.data import load
 from rag_lib.errors import UserError
@@ -16,6 +16,7 @@ from rag_lib.export import export
 from rag_lib.generate import generate, load_generator
 from rag_lib.paths import ROOT, results_dir
 from rag_lib.presets import DATASETS, PRESETS
+from rag_lib.publish import publish
 from rag_lib.runs import clean_runs, finished, list_runs
 
 NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")  # what make study runs
@@ -86,6 +87,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--images", type=int, default=10_000, help="how many in total (default: 10000)")
     sub.add_argument("--seed", type=int, default=0, help="of the images (default: 0)")
     sub.set_defaults(command=export_images)
+    text = "put a run's generator beside those that come with the study"
+    sub = commands.add_parser("publish", help=text, description=text)
+    sub.add_argument("run", help="the name of a GAN's finished run")
+    sub.add_argument("name", help="under which load_generator and notebook 02 find it")
+    sub.set_defaults(command=publish_generator)
     sub = commands.add_parser("runs", help="list the runs under results/runs", description="list or clean the runs")
     sub.add_argument(
         "--clean", action="store_true", help="remove those that are stale, or unfinished without a checkpoint"
@@ -221,6 +227,12 @@ def forget_paths(notebook: Path) -> None:
 
 def export_images(options: argparse.Namespace) -> None:
     print(export(options.run, options.folder, options.images, options.seed) / "DATASHEET.md")
+
+
+def publish_generator(options: argparse.Namespace) -> None:
+    publish(options.run, options.name)
+    for path in sorted(pretrained.FOLDER.glob(f"{options.name}.*")):
+        print(path)
 
 
 def runs(options: argparse.Namespace) -> None:

@@ -116,6 +116,7 @@ class GanConfig(Checked):
     beta2: float = setting(0.999, low=0, high=0.9999)
     ema: float = setting(0.0, low=0, high=0.99999)  # decay of the generator's moving average; 0: none
     precision: str = setting("auto", choices=("auto", "fp32", "bf16"))
+    pretrained: str = setting("", added=True)  # SHA-256 of a file that comes with the study; empty: trained here
 
     def __post_init__(self):
         super().__post_init__()

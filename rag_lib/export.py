@@ -1,6 +1,5 @@
 """A generated set as an image folder with a datasheet, for whoever trains without this project."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from rag_lib.generate import generate, load_generator, to_pil, weights_of
 from rag_lib.images import Images
 from rag_lib.models.gan import Generator, OnePerClass
 from rag_lib.paths import results_dir
+from rag_lib.pretrained import sha256
 from rag_lib.provenance import environment
 from rag_lib.runs import names_itself, run_folder, run_id
 from rag_lib.storage import room_for, write_whole
@@ -84,7 +84,7 @@ def datasheet(generator: Generator | OnePerClass, weights: Path, images: Images,
         colours="grey" if images.x.shape[1] == 1 else "in colour",
         dataset=as_dict(config.data)["dataset"],
         run=run_id("gan", config),
-        digest=digest(weights),
+        digest=sha256(weights),
         seed=seed,
         labels=LABELS[config.labels],
         fidelity=fidelity(config, weights),
@@ -96,7 +96,7 @@ def datasheet(generator: Generator | OnePerClass, weights: Path, images: Images,
 def fidelity(config: GanConfig, weights: Path) -> str:
     """The GAN-test accuracy that a finished run has measured for the generator in this file, in words."""
     own = run_folder(run_id("gan", config)) / "generator.safetensors"
-    if own.exists() and digest(own) == digest(weights):
+    if own.exists() and sha256(own) == sha256(weights):
         for path in sorted((results_dir() / "runs").glob("quality-*/metrics.json")):
             saved = json.loads((path.parent / "config.json").read_text())
             if names_itself(path.parent.name, saved) and from_dict("quality", saved).gan == config:
@@ -107,7 +107,3 @@ def fidelity(config: GanConfig, weights: Path) -> str:
                     "the label"
                 )
     return "not measured; notebook 02_gallery measures it"
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

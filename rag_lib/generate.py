@@ -15,6 +15,7 @@ from rag_lib.config import check_value, from_dict
 from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.models.gan import Generator, OnePerClass
+from rag_lib.pretrained import pretrained_file, pretrained_names
 from rag_lib.runs import run_folder
 from rag_lib.storage import load_weights
 from rag_lib.train_classifier import build, predict
@@ -25,7 +26,7 @@ CHUNK = 256
 
 
 def load_generator(run: str | Path) -> Generator | OnePerClass:
-    """The trained generator of a run (its name, its folder or a generator.safetensors), ready to sample.
+    """A trained generator, ready to sample: of a run (its name or its folder), a pretrained one's name, or a file.
 
     It carries `config`, `classes` (names) and `labeller`, which is None unless labels are `pseudo`. Raises
     `UserError` where there is none.
@@ -49,15 +50,21 @@ def load_generator(run: str | Path) -> Generator | OnePerClass:
 
 
 def weights_of(run: str | Path) -> Path:
-    """The file of weights of a GAN's run (its name, its folder or the file itself); raises `UserError`."""
+    """The file of weights of a GAN's run or of a pretrained generator (`load_generator`); raises `UserError`."""
     path = Path(run)
+    if str(run) in pretrained_names():
+        return pretrained_file(str(run))
     if not path.exists():
         if len(path.parts) > 1:
             raise UserError(f"{run} does not exist; `python -m rag_lib train` makes a generator, `runs` lists them")
         path = run_folder(str(run))
     path = path / "generator.safetensors" if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"{run} has no generator.safetensors; `python -m rag_lib train` makes one")
+        names = ", ".join(pretrained_names())
+        raise UserError(
+            f"{run} has no generator.safetensors; `python -m rag_lib train` makes one, and these come with the study: "
+            f"{names}"
+        )
     return path.resolve()
 
 

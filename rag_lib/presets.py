@@ -112,7 +112,8 @@ LABELLER_SEED = 1_000
 
 _SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "quality": QualityConfig}
 # What the study itself sets for each run, so nobody can override it.
-_RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share", "labeller", "only_class", "judge"}
+_RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share"}
+_RESERVED |= {"labeller", "only_class", "judge", "pretrained"}
 
 
 def resolve(

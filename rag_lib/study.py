@@ -10,10 +10,12 @@ import pandas as pd
 from rag_lib.arms import arm, generated_share, label_of, n_synthetic, parse_arm, preprocessing
 from rag_lib.config import REAL_ARMS, ClassifierConfig, DataConfig, GanConfig, Settings, as_dict
 from rag_lib.data import Splits, content_of, load
+from rag_lib.errors import UserError
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images
 from rag_lib.models.attention import attention_module
 from rag_lib.presets import check_overrides, replicate, resolve
+from rag_lib.pretrained import pretrained_config
 from rag_lib.progress import progress_mode
 from rag_lib.quality import HELD_OUT_SEED, assess
 from rag_lib.runs import Run, collect, run_id
@@ -34,12 +36,16 @@ def settings_for(
     overrides: Mapping[str, Any] | None = None,
     arms: Sequence[str] | None = None,
     replicates: int = 1,
+    pretrained: str | None = None,
 ) -> Settings:
     """`presets.resolve`, with an own folder's content looked at.
 
     `gan_steps` and `classifier_steps` stand for the overrides `gan.steps` and `classifier.steps`; None
-    keeps the preset's. Raises `UserError`.
+    keeps the preset's. `pretrained`: the name of a generator that comes with the study and takes the place of one to
+    be trained; its data and its settings are then the study's. Raises `UserError`.
     """
+    if pretrained is not None:
+        return _settings_of_pretrained(pretrained, preset, seed, gan_steps, classifier_steps, overrides)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     deltas = {**check_overrides(overrides), **{name: n for name, n in steps.items() if n is not None}}
     pick_device(), progress_mode()  # refuse what the environment asks for in vain, even where runs are reused
@@ -52,6 +58,26 @@ def settings_for(
     settings = resolve(dataset, preset, seed, deltas, content_of(dataset), **given)
     configs(settings)  # refuses an arm that the generator cannot serve
     return settings
+
+
+def _settings_of_pretrained(name: str, preset: str, seed, gan_steps, classifier_steps, overrides) -> Settings:
+    gan = pretrained_config(name)
+    overrides = check_overrides(overrides)
+    of_gan = {"seed": seed or None, "gan_steps": gan_steps}
+    of_gan |= {key: value for key, value in overrides.items() if str(key).startswith(("gan.", "data."))}
+    for key, value in of_gan.items():
+        if value is not None:
+            raise UserError(f"{key} = {value!r} goes with a generator to be trained; pretrained = {name!r} has its own")
+    data = {f"data.{f.name}": getattr(gan.data, f.name) for f in fields(gan.data)}
+    del data["data.dataset"], data["data.content"]
+    settings = settings_for(gan.data.dataset, preset, 0, None, classifier_steps, data | overrides)
+    variant = settings_for(gan.data.dataset, preset, 0, None, classifier_steps, overrides).variant
+    return replace(
+        settings,
+        variant="-".join(filter(None, ("pretrained", variant))),
+        gan=gan,
+        quality=replace(settings.quality, gan=gan),
+    )
 
 
 def run(cells: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -22,6 +22,7 @@ from rag_lib.config import GanConfig, as_dict
 from rag_lib.images import Images, concat
 from rag_lib.losses import LOSSES
 from rag_lib.models.gan import Discriminator, Generator
+from rag_lib.pretrained import adopt
 from rag_lib.runs import Run, cached
 from rag_lib.storage import load_weights, save_weights, write_whole
 from rag_lib.training import (
@@ -48,8 +49,11 @@ def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, wat
     `labeller`: where labels are `pseudo`, the run of `config.labeller`; its weights go into the generator's file.
     `watch(history, samples)` is called for each new row of the history, with all rows so far and the samples' folder.
     The run's folder gets history.csv, samples/step-*.png and generator.safetensors (the moving average
-    where `ema` is set). Raises `UserError` if a loss stops being finite.
+    where `ema` is set); where `pretrained` is set, the last of these alone, and nothing is trained. Raises
+    `UserError` if a loss stops being finite.
     """
+    if config.pretrained:
+        return cached("gan", config, lambda folder: _adopt(config, len(train.classes), folder))
     if config.labels == "per_class":
         return cached("gan", config, lambda folder: _train_per_class(config, train, folder, watch))
     return cached("gan", config, lambda folder: _train(config, train, folder, labeller, watch))
@@ -193,6 +197,13 @@ def _train_per_class(config: GanConfig, train: Images, folder: Path, watch: Watc
     save_weights(folder / "generator.safetensors", weights, {"config": as_dict(config), "classes": train.classes})
     counts = {name: sum(run.metrics[name] for run in runs) for name in ("parameters_g", "parameters_d")}
     return last_of(history.to_dict("records")) | counts
+
+
+def _adopt(config: GanConfig, n_classes: int, folder: Path) -> dict:
+    adopt(config, folder)
+    n_models, n_classes = {"per_class": (n_classes, 1), "pseudo": (1, 1)}.get(config.labels, (1, n_classes))
+    models = {"parameters_g": Generator, "parameters_d": Discriminator}
+    return {name: n_models * n_parameters(model(config, n_classes)) for name, model in models.items()}
 
 
 def last_of(history: Sequence[dict[str, float]]) -> dict[str, float]:

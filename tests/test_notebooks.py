@@ -13,7 +13,7 @@ from papermill.exceptions import PapermillExecutionError
 from rag_lib import study
 from rag_lib.__main__ import NOTEBOOKS, main
 from rag_lib.notebook import injected_names
-from rag_lib.paths import ROOT
+from rag_lib.paths import ROOT, data_dir
 
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -137,6 +137,15 @@ def test_injected_names_are_those_of_papermills_cell_alone():
     assert injected_names(cells) == ["seed", "amp"]
 
 
+@pytest.mark.skipif(not (data_dir() / "MNIST").exists(), reason="needs MNIST in RAG_DATA")
+def test_the_gallery_shows_a_pretrained_generator_without_training_one(execute, results):
+    printed = execute(FILES[1], pretrained="mnist")
+    assert "comes trained, without the stages of its training" in printed
+    assert len(list((results / "figures").glob("gallery-mnist-smoke-pretrained.*"))) == 2
+    (gan,) = (results / "runs").glob("gan-*")
+    assert not (gan / "history.csv").exists()
+
+
 def test_the_ablation_and_low_data_notebooks_run_with_parameters(execute, results):
     execute(ABLATION, factors=["output"], replicates=2)
     execute(LOW_DATA, n_real=[50, 60], replicates=1)
@@ -147,9 +156,13 @@ def test_the_ablation_and_low_data_notebooks_run_with_parameters(execute, result
 def test_the_report_names_what_is_missing_and_draws_what_is_there(execute, results):
     """From nothing; and with one study published, that one."""
     nothing = execute(REPORT)
-    assert "0 runs of classifiers; 110 more runs are not published: python -m rag_lib low-data --arms gen" in nothing
-    assert "python -m rag_lib classify --dataset mnist5k computes them" in nothing
+    assert "0 runs of classifiers: python -m rag_lib low-data --arms gen" in nothing
+    assert "python -m rag_lib low-data --n-real 50,100,300,600,3000 --dataset mnist --replicates 5" in nothing
+    assert "0 runs of classifiers: python -m rag_lib classify --dataset mnist5k --preset smoke" in nothing
     assert "mnist5k-smoke: not published; notebook 02 with dataset mnist5k draws it" in nothing
     assert not (results / "figures").exists()
     study.run([study.settings_for(preset="smoke", arms=["original", "original_plain"])])
-    assert "mnist5k: 2 runs of classifiers; 4 more" in execute(REPORT, preset="smoke")
+    published = execute(REPORT, preset="smoke")
+    assert "2 runs of classifiers: python -m rag_lib classify --dataset mnist5k --preset smoke" in published
+    assert " minutes in all on cpu, threads " in published
+    assert "4 more runs are not published" in published
