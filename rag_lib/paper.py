@@ -30,7 +30,10 @@ def against_paper(table: pd.DataFrame) -> str:
     The claim is that `mixed` beats `original`; the controls are `mixed_add`, and the test on each group's own kind.
     """
     ours, own = summary(table), summary(table, "own_test_accuracy")
+    ours = ours.reindex(columns=[*TABLE_1, "mixed_add"]).dropna()
     rows = [name for name in TABLE_1.index if name in ours.index]
+    if not rows:
+        return "This wants a classifier with `generated`, `original`, `mixed` and `mixed_add`."
     claimed, ours, own = TABLE_1.loc[rows], ours.loc[rows], own.loc[rows]
     n = len(rows)
     found, added = ours["mixed"] - ours["original"], ours["mixed_add"] - ours["original"]

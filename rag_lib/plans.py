@@ -127,3 +127,9 @@ def published(studies: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame, 
         found.append(rows.sort_values("run_id", key=lambda s, ids=ids: s.map(ids.index), ignore_index=True))
         missing += len(ids) - len(rows)
     return found[0], found[1], missing
+
+
+def provenance(ids: pd.Series) -> pd.DataFrame:
+    """Commit, versions, device, threads and seconds of these published runs of classifiers, a row a run."""
+    table = pd.read_csv(results_dir() / "tables" / "classify_provenance.csv")
+    return table[table["run_id"].isin(ids)]

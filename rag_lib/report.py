@@ -6,7 +6,7 @@ import pandas as pd
 
 from rag_lib.config import ARMS, Settings
 from rag_lib.images import Images
-from rag_lib.plans import ABLATION
+from rag_lib.plans import ABLATION, provenance
 from rag_lib.runs import finished
 from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
 
@@ -55,9 +55,23 @@ def full_table(table: pd.DataFrame, classifiers: Sequence[str]) -> pd.DataFrame:
 
 
 def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
-    """How many runs of classifiers a published table has of a study, and how to compute those it lacks."""
-    lacks = f"; {missing} more runs are not published: {command} computes them" if missing else ""
-    return f"{len(table)} runs of classifiers{lacks}"
+    """How many runs a published table has of a study, which command computes them, where and how long it took.
+
+    The classifiers' time alone; runs that are published with another study, too, count in both.
+    """
+    lines = [f"{len(table)} runs of classifiers: {command}"]
+    if len(table):
+        of_runs = provenance(table["run_id"])
+        commits = ", ".join(sorted(of_runs["commit"].str[:7].unique()))
+        devices = ", ".join(sorted(of_runs["device"].unique()))
+        threads = ", ".join(map(str, sorted(of_runs["threads"].unique())))
+        lines += [
+            f"  {of_runs['seconds'].sum() / 60:,.0f} minutes in all on {devices}, threads {threads}; "
+            f"torch {', '.join(sorted(of_runs['torch'].unique()))}; commits {commits}"
+        ]
+    if missing:
+        lines.append(f"  {missing} more runs are not published")
+    return "\n".join(lines)
 
 
 def interval_texts(found: pd.DataFrame) -> list[str]:

@@ -68,7 +68,7 @@ def distance_table(quality: Run) -> pd.DataFrame:
 
 def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
     """The quality of each study's generators, means over replicates, in brackets what unseen real images get."""
-    by = ["dataset", "data.n_real"]
+    by = ["dataset", "data.n_real", "gan.steps"]
     numbers = quality.groupby(by, sort=False).mean(numeric_only=True)
     decimals = {"frechet_distance": 1, "precision": 3, "recall": 3, "density": 2, "coverage": 3}
 
@@ -87,7 +87,8 @@ def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
     }
     table = pd.DataFrame(columns, index=numbers.index).reset_index()
     table["data.n_real"] = table["data.n_real"].map(lambda n: f"{n:,}" if n else "all")
-    return table.rename(columns={"data.n_real": "real images"}).set_index("dataset")
+    table["gan.steps"] = table["gan.steps"].map("{:,}".format)
+    return table.rename(columns={"data.n_real": "real images", "gan.steps": "iterations"}).set_index("dataset")
 
 
 def memorisation_conclusion(quality: Run) -> str:

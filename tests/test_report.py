@@ -156,6 +156,7 @@ def test_what_contradicts_the_paper_is_counted():
             for arm, value in means.items()
         ]
     )
+    assert paper.against_paper(rows[rows["arm"] != "mixed_add"]).startswith("This wants a classifier with")
     text = paper.against_paper(rows)
     assert "in its Table 1 it does with 2 of 2 classifiers, by +0.52 to +0.93 points" in text
     assert "Here it does with 0 of 2 classifiers: the differences are -0.50." in text
@@ -167,3 +168,16 @@ def test_what_contradicts_the_paper_is_counted():
     assert (
         "`mixed` beat `original` with 2 of 2 classifiers: +0.25 points; and `generated` reaches 99.50%, against" in text
     )
+
+
+def test_generators_of_different_schedules_stand_in_rows_of_their_own():
+    names = "gan_test_accuracy judge_test_accuracy images_compared frechet_distance val_frechet_distance precision"
+    names += " val_precision recall val_recall density val_density coverage val_coverage duplicate_rate"
+    row = dict.fromkeys([*names.split(), "duplicate_rate_unseen"], 0.5) | {"dataset": "mnist", "data.n_real": 0}
+    rows = [
+        row | {"gan.steps": steps, "gan_test_accuracy": a} for steps, a in ((2_500, 97), (10_000, 99), (10_000, 98))
+    ]
+    found = report_gan.quality_table(pd.DataFrame(rows))
+    assert found["iterations"].tolist() == ["2,500", "10,000"]
+    assert found["generators"].tolist() == [1, 2]
+    assert found["GAN-test"].tolist() == ["97.00 (0.50)", "98.50 (0.50)"]
