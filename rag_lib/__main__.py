@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rag_lib
-from rag_lib import galleries, plans, plots, pretrained, report, report_gan, study
+from rag_lib import galleries, plans, plots, report, report_gan, study
 from rag_lib.config import Settings
 from rag_lib.data import load
 from rag_lib.errors import UserError
@@ -64,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, default=0, help="the GAN's seed (default: 0)")
         sub.add_argument("--gan-steps", type=int, help="the GAN's iterations (default: the preset's)")
         sub.add_argument("--classifier-steps", type=int, help="the classifiers' iterations (default: the preset's)")
+        if command is gallery:
+            sub.add_argument("--pretrained", help="a generator that comes with the study, such as mnist")
         if command not in (train, gallery):
             sub.add_argument("--arms", help="commas between them (default: those of the notebook)")
             text = "draws of the real images, each with a GAN of its own (default: 1; 5 give a verdict)"
@@ -82,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
     text = "write a generator's images as an image folder with a datasheet"
     sub = commands.add_parser("export", help=text, description=text)
-    sub.add_argument("run", help="the name or the folder of a GAN's run, or a generator.safetensors")
+    sub.add_argument("run", help="the name or the folder of a GAN's run, a generator.safetensors, or mnist")
     sub.add_argument("folder", type=Path, help="a new folder, which gets one subfolder a class")
     sub.add_argument("--images", type=int, default=10_000, help="how many in total (default: 10000)")
     sub.add_argument("--seed", type=int, default=0, help="of the images (default: 0)")
@@ -90,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     text = "put a run's generator beside those that come with the study"
     sub = commands.add_parser("publish", help=text, description=text)
     sub.add_argument("run", help="the name of a GAN's finished run")
-    sub.add_argument("name", help="under which load_generator and notebook 02 find it")
+    sub.add_argument("name", help="a new one, for load_generator and notebook 02")
     sub.set_defaults(command=publish_generator)
     sub = commands.add_parser("runs", help="list the runs under results/runs", description="list or clean the runs")
     sub.add_argument(
@@ -113,6 +115,8 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
             overrides[name] = value  # a word, such as cosine
     names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps")
     given = {name: getattr(options, name) for name in names} | {"overrides": overrides}
+    if "pretrained" in options:
+        given["pretrained"] = options.pretrained
     if "arms" in options:
         given |= {"arms": options.arms.split(",") if options.arms else None, "replicates": options.replicates}
     kind, _, path = options.dataset.partition(":")
@@ -230,9 +234,7 @@ def export_images(options: argparse.Namespace) -> None:
 
 
 def publish_generator(options: argparse.Namespace) -> None:
-    publish(options.run, options.name)
-    for path in sorted(pretrained.FOLDER.glob(f"{options.name}.*")):
-        print(path)
+    print(publish(options.run, options.name))
 
 
 def runs(options: argparse.Namespace) -> None:

@@ -10,10 +10,9 @@ from rag_lib.generate import generate, load_generator, to_pil, weights_of
 from rag_lib.images import Images
 from rag_lib.models.gan import Generator, OnePerClass
 from rag_lib.paths import results_dir
-from rag_lib.pretrained import sha256
 from rag_lib.provenance import environment
 from rag_lib.runs import names_itself, run_folder, run_id
-from rag_lib.storage import room_for, write_whole
+from rag_lib.storage import room_for, sha256, write_whole
 
 DATASHEET = """# Generated images
 
@@ -77,17 +76,18 @@ def export(run: str | Path, folder: Path, n: int, seed: int) -> Path:
 def datasheet(generator: Generator | OnePerClass, weights: Path, images: Images, seed: int) -> str:
     """Where these images of the generator in the file `weights` come from, and how far to trust their labels."""
     config = generator.config
+    known = generator.published or {"run": run_id("gan", config), "fidelity": fidelity(config, weights)}
     counts = dict(zip(images.classes, images.y.bincount(minlength=len(images.classes)).tolist(), strict=True))
     return DATASHEET.format(
         n=len(images),
         size=images.x.shape[-1],
         colours="grey" if images.x.shape[1] == 1 else "in colour",
         dataset=as_dict(config.data)["dataset"],
-        run=run_id("gan", config),
+        run=known["run"],
         digest=sha256(weights),
         seed=seed,
         labels=LABELS[config.labels],
-        fidelity=fidelity(config, weights),
+        fidelity=known["fidelity"],
         details=json.dumps({"images": counts, "gan": as_dict(config)}, indent=1, ensure_ascii=False),
         **environment(config.precision),
     )

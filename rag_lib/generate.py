@@ -28,8 +28,8 @@ CHUNK = 256
 def load_generator(run: str | Path) -> Generator | OnePerClass:
     """A trained generator, ready to sample: of a run (its name or its folder), a pretrained one's name, or a file.
 
-    It carries `config`, `classes` (names) and `labeller`, which is None unless labels are `pseudo`. Raises
-    `UserError` where there is none.
+    It carries `config`, `classes` (names), `labeller`, which is None unless labels are `pseudo`, and `published`, what
+    a pretrained one's card says of its training, else None. Raises `UserError` where there is none.
     """
     path = weights_of(run)
     weights, card = load_weights(path)
@@ -45,7 +45,7 @@ def load_generator(run: str | Path) -> Generator | OnePerClass:
     for name in classes:  # they become folders, and anyone's file may be given
         if Path(name).name != name or name == "..":
             raise UserError(f"{path} has a class {name!r}, which is no name of a folder")
-    generator.config, generator.classes = config, classes
+    generator.config, generator.classes, generator.published = config, classes, card.get("published")
     return generator.to(pick_device()).eval().requires_grad_(False)
 
 

@@ -133,9 +133,9 @@ def low_data(found: pd.DataFrame) -> Figure:
 
 
 def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
-    """What generated images add, in points, against the number of real ones, with intervals; 0 changes nothing.
+    """What changes bring, in points, against the number of real images, with intervals; 0 changes nothing.
 
-    `found`: `statistics.contrasts` by the number of real images; `labels`: the questions shown, by their arm.
+    `found`: one classifier's `statistics.contrasts` by the number of real images; `labels`: the changes, by their arm.
     """
     figure, axis = plt.subplots(figsize=(7.2, 4.2))
     axis.axhline(0, color="black", linewidth=1)

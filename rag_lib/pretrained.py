@@ -1,13 +1,12 @@
 """The generators that come with the study (`results/generators`): good samples in seconds, without a training."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from rag_lib.config import GanConfig, from_dict
+from rag_lib.config import GanConfig, as_dict, from_dict
 from rag_lib.errors import UserError
 from rag_lib.paths import ROOT
-from rag_lib.storage import load_weights, save_weights
+from rag_lib.storage import load_weights, save_weights, sha256
 
 FOLDER = ROOT / "results" / "generators"
 
@@ -33,8 +32,8 @@ def pretrained_config(name: str) -> GanConfig:
     return replace(from_dict("gan", card["config"]), pretrained=sha256(path))
 
 
-def adopt(config: GanConfig, folder: Path) -> None:
-    """Makes the pretrained generator of `config` the one of a run in `folder`, in full precision.
+def adopt(config: GanConfig, folder: Path) -> dict[str, int]:
+    """Makes the pretrained generator of `config` the one of a run in `folder`, in full precision; the run's metrics.
 
     Raises `UserError` where none has that SHA-256.
     """
@@ -46,10 +45,7 @@ def adopt(config: GanConfig, folder: Path) -> None:
                     f"the generator {path.stem} was trained on its own images, with its own settings; change none"
                 )
             full = {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}
-            save_weights(folder / "generator.safetensors", full, card)
-            return
+            of_run = {"config": as_dict(config), "classes": card["classes"]}
+            save_weights(folder / "generator.safetensors", full, of_run)
+            return {name: card["published"][name] for name in ("parameters_g", "parameters_d")}
     raise UserError(f"no generator in {FOLDER} has the SHA-256 {config.pretrained}; it was replaced by another one")
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,7 +1,9 @@
 """A trained generator with a picture and a card in `results/generators`, small enough for git."""
 
+import copy
 import json
 import re
+from pathlib import Path
 
 import torchvision
 
@@ -10,18 +12,19 @@ from rag_lib.config import as_dict
 from rag_lib.errors import UserError
 from rag_lib.export import LABELS, fidelity
 from rag_lib.generate import generate, load_generator, to_pil
-from rag_lib.pretrained import sha256
 from rag_lib.runs import finished
-from rag_lib.storage import load_weights, save_weights, write_whole
+from rag_lib.storage import room_for, save_weights, sha256, write_whole
+
+MAX_BYTES = 1_900_000  # git keeps every version for ever
 
 CARD = """# The generator `{name}`
 
 Draws images of {size} x {size} pixels, {colours}, of {k} classes. It learned for {steps:,} iterations from training
 images of `{dataset}`, and from no others.
 
-![Ten images of each class]({name}.png)
+![Up to ten images of each class]({name}.png)
 
-*The first ten images of each class; nothing is selected.*
+*Up to ten images of each class, the first ones; nothing is selected.*
 
 ```python
 from rag_lib.generate import load_generator, sample
@@ -35,7 +38,7 @@ images = sample(load_generator("{name}"), labels=[0, 1, 2], seed=0)
 | classes | {classes} |
 | labels | {labels} |
 | GAN-test accuracy | {fidelity} |
-| parameters | {parameters:,}, in half precision, which moves no pixel of 1,000 images by more than {rounding} of 255 |
+| parameters | {parameters_g:,}, in half precision: no pixel of 1,000 images moves by more than {rounding} of 255 |
 | trained by | run `{run}`: {seconds:,.0f} s on {device}, threads {threads}, torch {torch}, commit {commit} |
 
 It carries the mistakes of its training, and knows nothing beyond those classes. Whether its images make a classifier
@@ -49,42 +52,53 @@ Its settings:
 """
 
 
-def publish(id: str, name: str) -> str:
-    """Writes the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`; returns the card.
+def publish(id: str, name: str) -> Path:
+    """Writes the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`, its card; returns that.
 
-    From then on `pretrained.py` knows it by this name. Raises `UserError`.
+    From then on `pretrained.py` knows it by this name. Raises `UserError`, before anything is written.
     """
-    if not re.fullmatch(r"[a-z0-9_]+", name):
-        raise UserError(f"name = {name!r} must be of lower-case letters, digits and _, such as mnist")
     generator, run = load_generator(id), finished(id)
-    if run is None:
-        raise UserError(f"{id} is no finished run; `python -m rag_lib runs` lists them")
-    weights, card = load_weights(run.folder / "generator.safetensors")
-    half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in weights.items()}
-    pretrained.FOLDER.mkdir(parents=True, exist_ok=True)
+    if run is None or generator.config.pretrained:
+        raise UserError(f"{id} is no finished training of a GAN; `python -m rag_lib runs` lists them")
     file, picture, text = (pretrained.FOLDER / f"{name}.{kind}" for kind in ("safetensors", "png", "md"))
-    save_weights(file, half, card)
-    full, stored = (generate(g, 1_000, seed=0) for g in (generator, load_generator(file)))
-    shown = torchvision.utils.make_grid(stored.first_of_each_class(10).x, nrow=10, pad_value=255)
-    to_pil(shown[: stored.x.shape[1]]).save(picture)  # make_grid makes three channels of one
+    if not re.fullmatch(r"[a-z0-9_]+", name) or file.exists():
+        raise UserError(f"name = {name!r} must be new, and of lower-case letters, digits and _")
+    half = {key: t.half() if t.is_floating_point() else t for key, t in generator.state_dict().items()}
+    size = sum(tensor.nbytes for tensor in half.values())
+    in_half = copy.deepcopy(generator)
+    in_half.load_state_dict(half)
+    full, stored = (generate(g, 1_000, seed=0) for g in (generator, in_half))
+    rounding = int((full.x.int() - stored.x.int()).abs().max())
+    if size > MAX_BYTES or rounding > 1:
+        raise UserError(
+            f"{id} has {size / 1e6:.2f} MB in half precision, which moves its pixels by up to {rounding} of 255; "
+            f"it must be at most {MAX_BYTES / 1e6:.2f} MB and 1 (a smaller gan.width makes a smaller one)"
+        )
     config = generator.config
-    content = CARD.format(
-        name=name,
-        size=config.data.size,
-        colours="grey" if config.data.channels == 1 else "in colour",
-        k=len(generator.classes),
-        steps=config.steps,
-        dataset=as_dict(config.data)["dataset"],
-        megabytes=file.stat().st_size / 1e6,
-        digest=sha256(file),
-        classes=", ".join(generator.classes),
-        labels=LABELS[config.labels],
-        fidelity=fidelity(config, run.folder / "generator.safetensors"),
-        parameters=run.metrics["parameters_g"],
-        rounding=int((full.x.int() - stored.x.int()).abs().max()),
-        run=run.id,
-        details=json.dumps(as_dict(config), indent=1, ensure_ascii=False),
-        **run.environment(),
-    )
-    write_whole(text, content.encode())
-    return content
+    facts = {name: run.metrics[name] for name in ("parameters_g", "parameters_d")}
+    facts |= {"run": run.id, "fidelity": fidelity(config, run.folder / "generator.safetensors")}
+    card = {"config": as_dict(config), "classes": generator.classes, "published": facts}
+    with room_for(f"the generator {file}"):
+        pretrained.FOLDER.mkdir(parents=True, exist_ok=True)
+        save_weights(file, half, card)
+        shown = stored.first_of_each_class(10)
+        grid = torchvision.utils.make_grid(shown.x, nrow=10, pad_value=255)
+        to_pil(grid[: shown.x.shape[1]]).save(picture)  # make_grid makes three channels of one
+        content = CARD.format(
+            name=name,
+            size=config.data.size,
+            colours="grey" if config.data.channels == 1 else "in colour",
+            k=len(generator.classes),
+            steps=config.steps,
+            dataset=as_dict(config.data)["dataset"],
+            megabytes=file.stat().st_size / 1e6,
+            digest=sha256(file),
+            classes=", ".join(generator.classes),
+            labels=LABELS[config.labels],
+            rounding=rounding,
+            details=json.dumps(as_dict(config), indent=1, ensure_ascii=False),
+            **facts,
+            **run.environment(),
+        )
+        write_whole(text, content.encode())
+    return text

@@ -7,6 +7,7 @@ import pandas as pd
 from rag_lib.config import ARMS, Settings
 from rag_lib.images import Images
 from rag_lib.plans import ABLATION, provenance
+from rag_lib.presets import DEFAULT_ARMS
 from rag_lib.runs import finished
 from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
 
@@ -48,26 +49,27 @@ def summary_with_intervals(table: pd.DataFrame, value: str = "test_accuracy") ->
 
 
 def full_table(table: pd.DataFrame, classifiers: Sequence[str]) -> pd.DataFrame:
-    """`summary_with_intervals` with a row for each of `classifiers`; a cell without a run says so."""
+    """`summary_with_intervals` with a row for each of `classifiers` and a column for each arm; gaps say `not run`."""
     found = summary_with_intervals(table)
     rows = [*classifiers, *(name for name in found.index if name not in classifiers)]
-    return found.replace("", "not run").reindex(rows).fillna("not run")
+    columns = [*DEFAULT_ARMS, *(arm for arm in found if arm not in DEFAULT_ARMS)]
+    return found.replace("", "not run").reindex(index=rows, columns=columns, fill_value="not run")
 
 
 def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
     """How many runs a published table has of a study, which command computes them, where and how long it took.
 
-    The classifiers' time alone; runs that are published with another study, too, count in both.
+    Runs that are published with another study, too, count in both.
     """
     lines = [f"{len(table)} runs of classifiers: {command}"]
     if len(table):
         of_runs = provenance(table["run_id"])
-        commits = ", ".join(sorted(of_runs["commit"].str[:7].unique()))
+        short = of_runs["commit"].str.replace(r"([0-9a-f]{7})[0-9a-f]{33}", r"\1", regex=True)  # "+changes" stays
         devices = ", ".join(sorted(of_runs["device"].unique()))
         threads = ", ".join(map(str, sorted(of_runs["threads"].unique())))
         lines += [
-            f"  {of_runs['seconds'].sum() / 60:,.0f} minutes in all on {devices}, threads {threads}; "
-            f"torch {', '.join(sorted(of_runs['torch'].unique()))}; commits {commits}"
+            f"  {of_runs['seconds'].sum() / 60:,.0f} minutes without the GANs on {devices}, threads {threads}; "
+            f"torch {', '.join(sorted(of_runs['torch'].unique()))}; commits {', '.join(sorted(short.unique()))}"
         ]
     if missing:
         lines.append(f"  {missing} more runs are not published")
@@ -155,7 +157,7 @@ def _accuracies(means: pd.Series) -> str:
 def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[str]:
     """The answers that the replicates allow, as lines of Markdown; with too few, one line that says so.
 
-    `by`: the columns whose groups are families of questions of their own.
+    `by`: the columns whose groups the questions are asked of (`statistics.contrasts`).
     """
     by = list(by)
     n = table.groupby(by)["replicate"].nunique().max()

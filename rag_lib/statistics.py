@@ -50,8 +50,9 @@ def contrasts(
     """The paired differences that the questions in `named` ask for, in each group `by`: one row a question.
 
     Columns: question, arm, baseline, mean, low, high (t interval of the difference, in the unit of `value`), n
-    (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the group's questions)
-    and verdict. A question that an arm is missing for has no row.
+    (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the group's questions;
+    groups that differ in the number of real images alone are one family) and verdict. A question that an arm is
+    missing for has no row.
     """
     wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
     parts = []
@@ -66,7 +67,8 @@ def contrasts(
     result = pd.concat(parts, ignore_index=True)
     judged = result["n"] >= MIN_REPLICATES  # fewer get no verdict, so they are not in the family either
     result["p_holm"] = float("nan")
-    for _, family in result[judged].groupby(by, sort=False, dropna=False):
+    asked_together = [column for column in by if column != "data.n_real"] or (lambda _: True)
+    for _, family in result[judged].groupby(asked_together, sort=False, dropna=False):
         result.loc[family.index, "p_holm"] = multipletests(family["p"], method="holm")[1]
     result["verdict"] = [verdict(row) for row in result.to_dict("records")]
     return result[[*by, *_COLUMNS]]

@@ -88,6 +88,11 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return weights, card
 
 
+def sha256(path: Path) -> str:
+    """Of the whole file, as `sha256sum` prints it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _digest(weights: dict[str, Tensor], card: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
     for name, tensor in sorted(weights.items()):

@@ -14,7 +14,7 @@ from rag_lib.errors import UserError
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images
 from rag_lib.models.attention import attention_module
-from rag_lib.presets import check_overrides, replicate, resolve
+from rag_lib.presets import check_overrides, hash_of_variant, replicate, resolve
 from rag_lib.pretrained import pretrained_config
 from rag_lib.progress import progress_mode
 from rag_lib.quality import HELD_OUT_SEED, assess
@@ -45,7 +45,8 @@ def settings_for(
     be trained; its data and its settings are then the study's. Raises `UserError`.
     """
     if pretrained is not None:
-        return _settings_of_pretrained(pretrained, preset, seed, gan_steps, classifier_steps, overrides)
+        of_training = {"seed": seed or None, "gan_steps": gan_steps, "arms": arms, "replicates": replicates - 1 or None}
+        return _settings_of_pretrained(pretrained, dataset, preset, classifier_steps, overrides, of_training)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     deltas = {**check_overrides(overrides), **{name: n for name, n in steps.items() if n is not None}}
     pick_device(), progress_mode()  # refuse what the environment asks for in vain, even where runs are reused
@@ -60,24 +61,23 @@ def settings_for(
     return settings
 
 
-def _settings_of_pretrained(name: str, preset: str, seed, gan_steps, classifier_steps, overrides) -> Settings:
-    gan = pretrained_config(name)
-    overrides = check_overrides(overrides)
-    of_gan = {"seed": seed or None, "gan_steps": gan_steps}
-    of_gan |= {key: value for key, value in overrides.items() if str(key).startswith(("gan.", "data."))}
-    for key, value in of_gan.items():
+def _settings_of_pretrained(name, dataset, preset, classifier_steps, overrides, of_training) -> Settings:
+    """The settings whose GAN is the pretrained one; `of_training`: parameters that must all be None then."""
+    gan, overrides = pretrained_config(name), check_overrides(overrides)
+    own = gan.data.dataset
+    if own.startswith("folder:"):
+        raise UserError(f"pretrained = {name!r} was trained on somebody's own images; only load_generator takes it")
+    of_training |= {"dataset": None if dataset in (own, "mnist5k") else dataset}  # the default counts as not given
+    of_training |= {key: value for key, value in overrides.items() if str(key).startswith(("gan.", "data."))}
+    for key, value in of_training.items():
         if value is not None:
             raise UserError(f"{key} = {value!r} goes with a generator to be trained; pretrained = {name!r} has its own")
     data = {f"data.{f.name}": getattr(gan.data, f.name) for f in fields(gan.data)}
     del data["data.dataset"], data["data.content"]
-    settings = settings_for(gan.data.dataset, preset, 0, None, classifier_steps, data | overrides)
-    variant = settings_for(gan.data.dataset, preset, 0, None, classifier_steps, overrides).variant
-    return replace(
-        settings,
-        variant="-".join(filter(None, ("pretrained", variant))),
-        gan=gan,
-        quality=replace(settings.quality, gan=gan),
-    )
+    settings = settings_for(own, preset, 0, None, classifier_steps, data | overrides)
+    unusual = {**overrides, **({"classifier.steps": classifier_steps} if classifier_steps else {})}
+    parts = ["pretrained" if name == own else f"pretrained_{name}", *([hash_of_variant(0, unusual)] if unusual else [])]
+    return replace(settings, variant="-".join(parts), gan=gan, quality=replace(settings.quality, gan=gan))
 
 
 def run(cells: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -117,7 +117,7 @@ def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> R
     `watch`: who looks at the training (watch.py); by default who prints what goes wrong.
     """
     labeller = None
-    if settings.gan.labeller:
+    if settings.gan.labeller and not settings.gan.pretrained:
         labeller = train_classifier(settings.gan.labeller, lambda: images_of(splits), "labeller")
     return train_gan(settings.gan, splits.train, labeller, watch or Warnings(settings.gan))
 

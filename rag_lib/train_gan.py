@@ -53,7 +53,7 @@ def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, wat
     `UserError` if a loss stops being finite.
     """
     if config.pretrained:
-        return cached("gan", config, lambda folder: _adopt(config, len(train.classes), folder))
+        return cached("gan", config, lambda folder: adopt(config, folder))
     if config.labels == "per_class":
         return cached("gan", config, lambda folder: _train_per_class(config, train, folder, watch))
     return cached("gan", config, lambda folder: _train(config, train, folder, labeller, watch))
@@ -197,13 +197,6 @@ def _train_per_class(config: GanConfig, train: Images, folder: Path, watch: Watc
     save_weights(folder / "generator.safetensors", weights, {"config": as_dict(config), "classes": train.classes})
     counts = {name: sum(run.metrics[name] for run in runs) for name in ("parameters_g", "parameters_d")}
     return last_of(history.to_dict("records")) | counts
-
-
-def _adopt(config: GanConfig, n_classes: int, folder: Path) -> dict:
-    adopt(config, folder)
-    n_models, n_classes = {"per_class": (n_classes, 1), "pseudo": (1, 1)}.get(config.labels, (1, n_classes))
-    models = {"parameters_g": Generator, "parameters_d": Discriminator}
-    return {name: n_models * n_parameters(model(config, n_classes)) for name, model in models.items()}
 
 
 def last_of(history: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from rag_lib.errors import UserError
 from rag_lib.generate import generate, load_generator, sample
 from rag_lib.presets import resolve
 from rag_lib.pretrained import pretrained_names
-from rag_lib.storage import load_weights
+from rag_lib.storage import load_weights, save_weights, sha256
 
 SETTINGS = resolve(preset="smoke")
 
@@ -30,9 +30,8 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def published(gan, folder, capsys):
     assert main(["publish", gan.id, "few_digits"]) == 0
-    assert capsys.readouterr().out.split() == [
-        str(folder / f"few_digits.{kind}") for kind in ("md", "png", "safetensors")
-    ]
+    assert capsys.readouterr().out.strip() == str(folder / "few_digits.md")
+    assert {path.name for path in folder.iterdir()} == {f"few_digits.{kind}" for kind in ("md", "png", "safetensors")}
     return folder / "few_digits.safetensors"
 
 
@@ -41,13 +40,13 @@ def test_a_published_generator_is_known_by_its_name_and_draws_what_its_run_draws
     assert (images.x.int() - of_run.x.int()).abs().max() <= 1
     assert sample(load_generator("few_digits"), [3, 3, 7]).shape == (3, 1, 28, 28)
     card = published.with_suffix(".md").read_text()
-    for expected in (gan.id, pretrained.sha256(published), "half precision", '"attention": "spam"'):
+    for expected in (gan.id, sha256(published), "half precision", '"attention": "spam"'):
         assert expected in card
 
 
 def test_a_pretrained_generator_takes_the_place_of_a_training_under_an_identity_of_its_own(gan, published, digits):
     settings = study.settings_for(preset="smoke", pretrained="few_digits")
-    assert settings.name == "mnist5k-smoke-pretrained"
+    assert settings.name == "mnist5k-smoke-pretrained_few_digits"
     adopted = study.run_gan(settings, digits)
     assert adopted.id != gan.id
     assert not (adopted.folder / "history.csv").exists()
@@ -61,29 +60,76 @@ def test_a_pretrained_generator_takes_the_place_of_a_training_under_an_identity_
     assert quality.id != study.run_quality(SETTINGS, digits, gan).id
 
 
-def test_what_belongs_to_its_training_is_refused(published):
-    for given in ({"seed": 1}, {"gan_steps": 5}, {"overrides": {"gan.lr": 1e-3}}, {"overrides": {"data.n_real": 100}}):
-        with pytest.raises(
-            UserError, match=r"goes with a generator to be trained; pretrained = 'few_digits' has its own"
-        ):
-            study.settings_for(preset="smoke", pretrained="few_digits", **given)
-    assert study.settings_for(preset="smoke", pretrained="few_digits", overrides={"classifiers": {"cnn": 2}}).variant
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"seed": 1},
+        {"gan_steps": 5},
+        {"arms": ["original"]},
+        {"replicates": 5},
+        {"dataset": "mnist"},
+        {"overrides": {"gan.lr": 1e-3}},
+        {"overrides": {"data.n_real": 100}},
+    ],
+    ids=str,
+)
+def test_what_belongs_to_its_training_is_refused(given, published):
+    message = "goes with a generator to be trained; pretrained = 'few_digits' has its own"
+    with pytest.raises(UserError, match=message):
+        study.settings_for(preset="smoke", pretrained="few_digits", **given)
+
+
+def test_two_pretrained_generators_of_one_dataset_do_not_share_their_figures(gan, published):
+    assert main(["publish", gan.id, "more_digits"]) == 0
+    names = [study.settings_for(preset="smoke", pretrained=name).name for name in ("few_digits", "more_digits")]
+    more = study.settings_for(preset="smoke", pretrained="more_digits", overrides={"classifiers": {"cnn": 2}})
+    assert len({*names, more.name}) == 3
+
+
+def test_its_datasheet_is_that_of_its_training(gan, published, digits, tmp_path):
+    """Regression: it named the training's run with another file's SHA-256, and no measurement was ever found."""
+    quality = study.run_quality(SETTINGS, digits, gan)
+    published.unlink()
+    assert main(["publish", gan.id, "few_digits"]) == 0
+    accuracy = f"{100 * quality.metrics['gan_test_accuracy']:.2f}%"
+    assert accuracy in published.with_suffix(".md").read_text()
+    assert main(["export", "few_digits", str(tmp_path / "set"), "--images", "10"]) == 0
+    sheet = (tmp_path / "set" / "DATASHEET.md").read_text()
+    assert gan.id in sheet
+    assert sha256(published) in sheet
+    assert accuracy in sheet
+    adopted = study.run_gan(study.settings_for(preset="smoke", pretrained="few_digits"), digits)
+    assert main(["export", adopted.id, str(tmp_path / "other"), "--images", "10"]) == 0
+    assert adopted.id in (tmp_path / "other" / "DATASHEET.md").read_text()
+    assert main(["publish", adopted.id, "again"]) == 2
 
 
 def test_an_unknown_name_and_a_bad_one_are_refused_in_one_line(published, gan, capsys):
     with pytest.raises(UserError, match=r"\Apretrained = 'cats' is unknown; choose one of few_digits\Z"):
         study.settings_for(pretrained="cats")
-    assert main(["publish", gan.id, "../digits"]) == 2
+    before = published.read_bytes()
+    for name in ("../digits", "few_digits"):
+        assert main(["publish", gan.id, name]) == 2
     assert main(["publish", "gan-000000000000", "digits"]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 2
-    assert "'../digits' must be of lower-case letters" in errors[0]
-    assert "few_digits" in errors[1]
+    assert len(errors) == 3
+    for name, error in zip(("../digits", "few_digits"), errors, strict=False):
+        assert f"{name!r} must be new, and of lower-case letters" in error
+    assert "these come with the study: few_digits" in errors[2]
+    assert published.read_bytes() == before
+
+
+def test_a_generator_too_large_for_git_is_refused(gan, folder, monkeypatch, capsys):
+    monkeypatch.setattr("rag_lib.publish.MAX_BYTES", 1_000)
+    assert main(["publish", gan.id, "digits"]) == 2
+    assert "must be at most 0.00 MB" in capsys.readouterr().err
+    assert not folder.exists()
 
 
 def test_a_file_that_was_replaced_is_not_taken_for_the_one_before(published, digits):
     settings = study.settings_for(preset="smoke", pretrained="few_digits")
-    published.unlink()
+    weights, card = load_weights(published)
+    save_weights(published, weights, card | {"another": 1})
     with pytest.raises(UserError, match="it was replaced by another one"):
         study.run_gan(settings, digits)
 
@@ -94,7 +140,7 @@ def test_the_generators_that_come_with_the_study_are_small_and_those_of_their_ca
         file = pretrained.FOLDER / f"{name}.safetensors"
         assert file.stat().st_size < 2e6
         digest = re.search(r"SHA-256 `(\w+)`", file.with_suffix(".md").read_text())[1]
-        assert digest == pretrained.sha256(file)
+        assert digest == sha256(file)
 
 
 def test_the_digits_that_come_with_the_study_look_like_real_ones_of_their_classes(digits):
