@@ -214,6 +214,18 @@ def test_the_table_of_sizes_is_computed_from_the_published_table(published):
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 
 
+def test_what_few_images_do_to_the_generators_is_what_the_table_says(published):
+    studies = [
+        resolve("mnist", overrides={"data.n_real": n}, arms=plans.LOW_DATA_ARMS, replicates=5) for n in (50, 100)
+    ]
+    table = published("quality").set_index("run_id").loc[plans.ids_of(studies)["quality"]]
+    of_50, of_100 = (rows.mean(numeric_only=True) for _, rows in table.groupby("data.n_real"))
+    said = " ".join(TEXT.split())
+    assert f"with 50, {100 * of_50['duplicate_rate']:.2f}% of the generated digits lie nearer" in said
+    assert f"do ({100 * of_50['duplicate_rate_unseen']:.2f}% would" in said
+    assert f"(recall {of_100['recall']:.3f}, of unseen real digits {of_100['val_recall']:.3f})" in said
+
+
 NUMBER = r"[-+]?\d[\d,.]*\d|\d"
 VERDICTS = {"helps": "有益", "hurts": "有害", "not shown": "未证实"}
 
