@@ -156,7 +156,7 @@ def test_the_ablation_and_low_data_notebooks_run_with_parameters(execute, result
 def test_the_report_names_what_is_missing_and_draws_what_is_there(execute, results):
     """From nothing; and with one study published, that one."""
     nothing = execute(REPORT)
-    assert "0 runs of classifiers: python -m rag_lib low-data --arms gen" in nothing
+    assert "--n-real 600 --arms generated,original,mixed,mixed_add" in nothing
     assert "python -m rag_lib low-data --n-real 50,100,300,600,3000 --dataset mnist --replicates 5" in nothing
     assert "0 runs of classifiers: python -m rag_lib classify --dataset mnist5k --preset smoke" in nothing
     assert "mnist5k-smoke: not published; notebook 02 draws it" in nothing
@@ -164,5 +164,5 @@ def test_the_report_names_what_is_missing_and_draws_what_is_there(execute, resul
     study.run([study.settings_for(preset="smoke", arms=["original", "original_plain"])])
     published = execute(REPORT, preset="smoke")
     assert "2 runs of classifiers: python -m rag_lib classify --dataset mnist5k --preset smoke" in published
-    assert " minutes in all on cpu, threads " in published
+    assert " minutes without the GANs on cpu, threads " in published
     assert "4 more runs are not published" in published
