@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from rag_lib.config import GanConfig, as_dict, check_value, from_dict
 from rag_lib.errors import UserError
@@ -80,17 +81,23 @@ def datasheet(generator: Generator | OnePerClass, weights: Path, images: Images,
     counts = dict(zip(images.classes, images.y.bincount(minlength=len(images.classes)).tolist(), strict=True))
     return DATASHEET.format(
         n=len(images),
-        size=images.x.shape[-1],
-        colours="grey" if images.x.shape[1] == 1 else "in colour",
-        dataset=as_dict(config.data)["dataset"],
-        run=known["run"],
-        digest=sha256(weights),
         seed=seed,
-        labels=LABELS[config.labels],
-        fidelity=known["fidelity"],
+        **described(config, weights),
+        **known,
         details=json.dumps({"images": counts, "gan": as_dict(config)}, indent=1, ensure_ascii=False),
         **environment(config.precision),
     )
+
+
+def described(config: GanConfig, weights: Path) -> dict[str, Any]:
+    """What a set's datasheet and a generator's card say alike of the generator in the file `weights`."""
+    return {
+        "size": config.data.size,
+        "colours": "grey" if config.data.channels == 1 else "in colour",
+        "dataset": as_dict(config.data)["dataset"],
+        "digest": sha256(weights),
+        "labels": LABELS[config.labels],
+    }
 
 
 def fidelity(config: GanConfig, weights: Path) -> str:

@@ -10,10 +10,10 @@ import torchvision
 from rag_lib import pretrained
 from rag_lib.config import as_dict
 from rag_lib.errors import UserError
-from rag_lib.export import LABELS, fidelity
+from rag_lib.export import described, fidelity
 from rag_lib.generate import generate, load_generator, to_pil
 from rag_lib.runs import finished
-from rag_lib.storage import room_for, save_weights, sha256, write_whole
+from rag_lib.storage import room_for, save_weights, write_whole
 
 MAX_BYTES = 1_900_000  # git keeps every version for ever
 
@@ -86,17 +86,13 @@ def publish(id: str, name: str) -> Path:
         to_pil(grid[: shown.x.shape[1]]).save(picture)  # make_grid makes three channels of one
         content = CARD.format(
             name=name,
-            size=config.data.size,
-            colours="grey" if config.data.channels == 1 else "in colour",
             k=len(generator.classes),
             steps=config.steps,
-            dataset=as_dict(config.data)["dataset"],
             megabytes=file.stat().st_size / 1e6,
-            digest=sha256(file),
             classes=", ".join(generator.classes),
-            labels=LABELS[config.labels],
             rounding=rounding,
             details=json.dumps(as_dict(config), indent=1, ensure_ascii=False),
+            **described(config, file),
             **facts,
             **run.environment(),
         )

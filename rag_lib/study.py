@@ -14,7 +14,7 @@ from rag_lib.errors import UserError
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images
 from rag_lib.models.attention import attention_module
-from rag_lib.presets import check_overrides, hash_of_variant, replicate, resolve
+from rag_lib.presets import check_overrides, replicate, resolve
 from rag_lib.pretrained import pretrained_config
 from rag_lib.progress import progress_mode
 from rag_lib.quality import HELD_OUT_SEED, assess
@@ -45,8 +45,8 @@ def settings_for(
     be trained; its data and its settings are then the study's. Raises `UserError`.
     """
     if pretrained is not None:
-        of_training = {"seed": seed or None, "gan_steps": gan_steps, "arms": arms, "replicates": replicates - 1 or None}
-        return _settings_of_pretrained(pretrained, dataset, preset, classifier_steps, overrides, of_training)
+        given = {"dataset": dataset, "seed": seed, "gan_steps": gan_steps, "arms": arms, "replicates": replicates}
+        return _settings_of_pretrained(pretrained, preset, classifier_steps, check_overrides(overrides), given)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     deltas = {**check_overrides(overrides), **{name: n for name, n in steps.items() if n is not None}}
     pick_device(), progress_mode()  # refuse what the environment asks for in vain, even where runs are reused
@@ -61,23 +61,27 @@ def settings_for(
     return settings
 
 
-def _settings_of_pretrained(name, dataset, preset, classifier_steps, overrides, of_training) -> Settings:
-    """The settings whose GAN is the pretrained one; `of_training`: parameters that must all be None then."""
-    gan, overrides = pretrained_config(name), check_overrides(overrides)
+# the parameters that a pretrained generator has settled, at their defaults, which count as not given
+_SETTLED = {"dataset": "mnist5k", "seed": 0, "gan_steps": None, "arms": None, "replicates": 1}
+
+
+def _settings_of_pretrained(name, preset, classifier_steps, overrides, given) -> Settings:
+    """`settings_for` with the data and the GAN of a pretrained generator; `given` must be as in `_SETTLED`."""
+    gan = pretrained_config(name)
     own = gan.data.dataset
     if own.startswith("folder:"):
         raise UserError(f"pretrained = {name!r} was trained on somebody's own images; only load_generator takes it")
-    of_training |= {"dataset": None if dataset in (own, "mnist5k") else dataset}  # the default counts as not given
-    of_training |= {key: value for key, value in overrides.items() if str(key).startswith(("gan.", "data."))}
-    for key, value in of_training.items():
-        if value is not None:
-            raise UserError(f"{key} = {value!r} goes with a generator to be trained; pretrained = {name!r} has its own")
-    data = {f"data.{f.name}": getattr(gan.data, f.name) for f in fields(gan.data)}
-    del data["data.dataset"], data["data.content"]
-    settings = settings_for(own, preset, 0, None, classifier_steps, data | overrides)
-    unusual = {**overrides, **({"classifier.steps": classifier_steps} if classifier_steps else {})}
-    parts = ["pretrained" if name == own else f"pretrained_{name}", *([hash_of_variant(0, unusual)] if unusual else [])]
-    return replace(settings, variant="-".join(parts), gan=gan, quality=replace(settings.quality, gan=gan))
+    given = {key: value for key, value in given.items() if value != _SETTLED[key]}
+    refused = {key: value for key, value in given.items() if (key, value) != ("dataset", own)}
+    refused |= {key: value for key, value in overrides.items() if str(key).startswith(("gan.", "data."))}
+    for key, value in refused.items():
+        raise UserError(f"{key} = {value!r} goes with a generator to be trained; pretrained = {name!r} has its own")
+    usual = resolve(own, preset).data
+    unusual = [f.name for f in fields(usual) if getattr(usual, f.name) != getattr(gan.data, f.name)]
+    overrides = {**overrides, **{f"data.{n}": getattr(gan.data, n) for n in unusual}}
+    settings = settings_for(own, preset, classifier_steps=classifier_steps, overrides=overrides)
+    variant = "-".join(filter(None, ("pretrained" if name == own else f"pretrained_{name}", settings.variant)))
+    return replace(settings, variant=variant, gan=gan, quality=replace(settings.quality, gan=gan))
 
 
 def run(cells: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -211,9 +211,6 @@ def test_the_table_of_sizes_is_computed_from_the_published_table(published):
     assert said in " ".join(TEXT.split())
 
 
-CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
-
-
 def test_what_few_images_do_to_the_generators_is_what_the_table_says(published):
     studies = [
         resolve("mnist", overrides={"data.n_real": n}, arms=plans.LOW_DATA_ARMS, replicates=5) for n in (50, 100)
@@ -226,6 +223,7 @@ def test_what_few_images_do_to_the_generators_is_what_the_table_says(published):
     assert f"(recall {of_100['recall']:.3f}, of unseen real digits {of_100['val_recall']:.3f})" in said
 
 
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 NUMBER = r"[-+]?\d[\d,.]*\d|\d"
 VERDICTS = {"helps": "有益", "hurts": "有害", "not shown": "未证实"}
 
