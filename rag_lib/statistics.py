@@ -65,10 +65,11 @@ def contrasts(
     if not parts:
         return pd.DataFrame(columns=[*by, *_COLUMNS])
     result = pd.concat(parts, ignore_index=True)
-    judged = result["n"] >= MIN_REPLICATES  # fewer get no verdict, so they are not in the family either
+    judged = result[result["n"] >= MIN_REPLICATES]  # fewer get no verdict, so they are not in the family either
     result["p_holm"] = float("nan")
-    asked_together = [column for column in by if column != "data.n_real"] or (lambda _: True)
-    for _, family in result[judged].groupby(asked_together, sort=False, dropna=False):
+    apart = [column for column in by if column != "data.n_real"]
+    families = judged.groupby(apart, sort=False, dropna=False) if apart else [((), judged)]
+    for _, family in families:
         result.loc[family.index, "p_holm"] = multipletests(family["p"], method="holm")[1]
     result["verdict"] = [verdict(row) for row in result.to_dict("records")]
     return result[[*by, *_COLUMNS]]

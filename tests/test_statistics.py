@@ -92,6 +92,18 @@ def test_questions_whose_arms_are_missing_have_no_row_and_groups_are_families_of
     assert result.loc[("y", "one?"), "p_holm"] == pytest.approx(2 * result.loc[("y", "one?"), "p"])
 
 
+@pytest.mark.parametrize("by", [["classifier", "data.n_real"], ["data.n_real"]], ids=len)
+def test_the_sizes_of_one_study_are_one_family(by):
+    """Regression: each size was corrected by itself, as if the other sizes had not been asked."""
+    strong, weak = {"a": [1, 1.1, 0.9, 1.0, 1.05], "b": [0.0] * 5}, {"a": [0.1, 1, 2, 3, 0.2], "b": [0.0] * 5}
+    table = pd.concat([tidy(values).assign(**{"data.n_real": n}) for n, values in ((50, strong), (100, weak))])
+    rows = contrasts(table, by, named=QUESTIONS).set_index("data.n_real")
+    assert rows.loc[50, "p_holm"] == pytest.approx(2 * rows.loc[50, "p"])
+    assert rows.loc[100, "p_holm"] == pytest.approx(rows.loc[100, "p"])
+    alone = contrasts(table[table["data.n_real"] == 50], by, named=QUESTIONS)
+    assert alone["p_holm"][0] == pytest.approx(alone["p"][0])
+
+
 @pytest.fixture
 def uncollected(monkeypatch):
     """statsmodels collects garbage at every call, which takes longer than all else in two thousand studies."""
