@@ -60,16 +60,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": _QUICK,  # minutes on a laptop's CPU
     # where many generators are trained (notebooks 04 and 05)
     "short": _QUICK | {"gan.steps": 1_250, "classifiers": {"cnn": 2}},
-    # our strongest recipe that keeps the paper's four DConvs and three SPAMs; from the literature, not tuned yet
+    # our strongest recipe that keeps the paper's four DConvs and three SPAMs. Of the GANs that were compared on
+    # CIFAR-10's val images (5,000 iterations, a cnn trained on generated images) this one gave 49.6%; with DiffAugment
+    # 37.0%; with spectral norm, hinge loss, DiffAugment and DCGAN's rate, as the literature has it, 31.2%.
     "best": {
         "gan.steps": 30_000,
-        "gan.lr": 2e-4,  # a long run takes DCGAN's rate,
-        "gan.schedule": "cosine",  # and ends at a small step
-        "gan.weight_decay": 0.0,  # L2 inside Adam fights with spectral norm, which rescales the weights anyway
-        "gan.d_norm": "spectral",  # keeps D from winning, without making an image's logit depend on its batch
-        "gan.loss": "hinge",  # D stops pushing where it is sure
+        "gan.lr": 5e-4,
+        "gan.schedule": "cosine",  # ends at a small step
         "gan.g_norm": "conditional",  # each class gets its own scale of every feature
-        "gan.diff_augment": True,  # D cannot learn few real images by heart
+        "gan.weight_decay": 0.0,  # none in the GANs that were compared
         "gan.ema": 0.999,  # averages out the oscillation of a thousand iterations
         "classifier.steps": 3_000,
         "classifier.lr": 2e-3,
@@ -92,6 +91,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 _BEST_OF_CIFAR = {
+    "gan.z_dim": 64,  # so that the generator's file, in half precision, stays below 2 MB; 100 would be above
     "data.size": 32,  # without a crop, so that nothing of a small image is lost
     "data.rotation": 0.0,  # things in photographs stand upright; they are
     "data.flip": True,  # mirrored
