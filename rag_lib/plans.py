@@ -8,10 +8,10 @@ import pandas as pd
 
 from rag_lib.config import REAL_ARMS, Settings, check_value
 from rag_lib.errors import UserError
+from rag_lib.jobs import ids_of
 from rag_lib.paths import results_dir
-from rag_lib.presets import check_overrides, replicate
-from rag_lib.runs import run_id
-from rag_lib.study import configs, needs_gan, settings_for
+from rag_lib.presets import check_overrides
+from rag_lib.study import TABLES, settings_for
 
 LOW_DATA_ARMS = ("original_plain", "original", "mixed_add", "generated")
 ABLATION_ARMS = ("generated",)
@@ -91,15 +91,6 @@ def by_level(table: pd.DataFrame, levels: Mapping[tuple[str, str], Settings], ki
     return pd.concat(parts, ignore_index=True)
 
 
-def ids_of(studies: Sequence[Settings]) -> dict[str, list[str]]:
-    """The runs that these studies consist of, by kind: `classifier` and `quality`."""
-    cells = [replicate(study, r) for study in studies for r in range(study.replicates)]
-    return {
-        "classifier": [run_id("classifier", config) for cell in cells for config in configs(cell)],
-        "quality": [run_id("quality", c.quality) for c in cells if needs_gan(c)],
-    }
-
-
 def command(name: str, **parameters: Any) -> str:
     """The line that computes the runs of a plan: a command of `python -m rag_lib` with these parameters."""
     words = ["python -m rag_lib", name]
@@ -117,11 +108,10 @@ def published(studies: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame, 
 
     Last, how many of their runs are missing there. Nothing is computed.
     """
-    wanted, missing, found = ids_of(studies), 0, []
-    for kind, name in (("classifier", "classify"), ("quality", "quality")):
-        path = results_dir() / "tables" / f"{name}.csv"
+    missing, found = 0, []
+    for kind, ids in ids_of(studies).items():
+        path = results_dir() / "tables" / f"{TABLES[kind]}.csv"
         table = pd.read_csv(path) if path.exists() else pd.DataFrame({"run_id": []})
-        ids = list(dict.fromkeys(wanted[kind]))
         rows = table[table["run_id"].isin(ids)]
         # in the order of the studies, not of the ids
         found.append(rows.sort_values("run_id", key=lambda s, ids=ids: s.map(ids.index), ignore_index=True))

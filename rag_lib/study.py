@@ -2,29 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from functools import cache, lru_cache
 from typing import Any
 
 import pandas as pd
 
-from rag_lib.arms import arm, generated_share, label_of, n_synthetic, parse_arm, preprocessing
-from rag_lib.config import REAL_ARMS, ClassifierConfig, DataConfig, GanConfig, Settings, as_dict
-from rag_lib.data import Splits, content_of, load
+from rag_lib.arms import generated_share, label_of
+from rag_lib.config import ClassifierConfig, GanConfig, Settings, as_dict
+from rag_lib.data import Splits, content_of
 from rag_lib.errors import UserError
-from rag_lib.generate import generate, load_generator
-from rag_lib.images import Images
+from rag_lib.jobs import Engine, configs, ids_of, images_for, in_order, jobs, splits_of
 from rag_lib.models.attention import attention_module
-from rag_lib.presets import check_overrides, replicate, resolve
+from rag_lib.presets import check_overrides, resolve
 from rag_lib.pretrained import pretrained_config
 from rag_lib.progress import progress_mode
-from rag_lib.quality import HELD_OUT_SEED, assess
+from rag_lib.quality import assess
 from rag_lib.runs import Run, collect, run_id
 from rag_lib.train_classifier import build, train_classifier
 from rag_lib.train_gan import train_gan
 from rag_lib.training import pick_device
 from rag_lib.watch import Warnings, Watch
 
-TRAIN_SEED = 0  # of the generated images that classifiers are trained on
+TABLES = {"classifier": "classify", "quality": "quality"}  # by the kind of their runs, under results/tables
 
 
 def settings_for(
@@ -84,35 +82,27 @@ def _settings_of_pretrained(name, preset, classifier_steps, overrides, given) ->
     return replace(settings, variant=variant, gan=gan, quality=replace(settings.quality, gan=gan))
 
 
-def run(cells: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All runs of these studies, replicate by replicate: the tidy tables of the classifiers and of the generators."""
-    for cell in reversed(cells):  # images that are missing, or too few, are refused before any work
-        _splits(cell.data)
-    n = max(cell.replicates for cell in cells)
-    cells = [replicate(cell, r) for r in range(n) for cell in cells if r < cell.replicates]
-    tables, qualities = [], []
-    for number, cell in enumerate(cells, 1):
-        title = f"{number} of {len(cells)}: " if len(cells) > 1 else ""
-        splits = _splits(cell.data)
-        gan = run_gan(cell, splits) if needs_gan(cell) else None
-        if gan:
-            qualities.append(quality_row(cell.gan, gan, run_quality(cell, splits, gan)))
-        tables.append(run_classifiers(cell, splits, gan, title)[0])
-    return pd.concat(tables, ignore_index=True), pd.DataFrame(qualities)
+def run(studies: Sequence[Settings], execute: Engine = in_order) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All runs of these studies, replicate by replicate: the tidy tables of the classifiers and of the generators.
 
-
-def needs_gan(settings: Settings) -> bool:
-    return any(parse_arm(spec)[0] not in REAL_ARMS for spec in settings.arms)
-
-
-@lru_cache(maxsize=2)  # the cells of a study that share their images follow one another
-def _splits(config: DataConfig) -> Splits:
-    return load(config)
-
-
-def images_of(splits: Splits) -> dict[str, Images]:
-    """All of the real images by name: a classifier is trained on the first, and measured on the others."""
-    return {"train": splits.train, "val": splits.val, "test": splits.test}
+    Each row enters `results/tables` as soon as its run is finished. `execute`: who computes the jobs.
+    """
+    for study in reversed(studies):  # images that are missing, or too few, are refused before any work
+        splits_of(study.data)
+    published = ids_of(studies)
+    runs: dict[str, Run] = {}
+    rows: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in published}
+    for job, done in execute(jobs(studies)):
+        runs[job.id] = done
+        if job.id in published.get(job.kind, ()):
+            if job.kind == "quality":
+                new = quality_row(job.config.gan, runs[job.needs[0]], done)
+            else:
+                new = row(job.config, done)
+            rows[job.kind][job.id] = new
+            collect(TABLES[job.kind], pd.DataFrame([new]), [done])
+    classifiers, qualities = ([rows[kind][id] for id in ids] for kind, ids in published.items())
+    return pd.DataFrame(classifiers), pd.DataFrame(qualities)
 
 
 def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> Run:
@@ -122,20 +112,23 @@ def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> R
     """
     labeller = None
     if settings.gan.labeller and not settings.gan.pretrained:
-        labeller = train_classifier(settings.gan.labeller, lambda: images_of(splits), "labeller")
+        labeller = train_classifier(
+            settings.gan.labeller, lambda: images_for(settings.gan.labeller, splits), "labeller"
+        )
     return train_gan(settings.gan, splits.train, labeller, watch or Warnings(settings.gan))
 
 
 def run_judge(settings: Settings, splits: Splits) -> Run:
     """The classifier that judges the GAN's images."""
-    return train_classifier(settings.quality.judge, lambda: images_of(splits), "judge")
+    judge = settings.quality.judge
+    return train_classifier(judge, lambda: images_for(judge, splits), "judge")
 
 
 def run_quality(settings: Settings, splits: Splits, gan: Run) -> Run:
     """The quality of the GAN's images, judged by a classifier trained on the same train split."""
     judge = run_judge(settings, splits)
     run = assess(settings.quality, gan, judge, splits.train, splits.val)
-    collect("quality", pd.DataFrame([quality_row(settings.gan, gan, run)]), [run])
+    collect(TABLES["quality"], pd.DataFrame([quality_row(settings.gan, gan, run)]), [run])
     return run
 
 
@@ -161,52 +154,6 @@ def gan_columns(config: GanConfig | None) -> dict[str, Any]:
     columns = {f"gan.{f.name}": getattr(config, f.name, None) for f in fields(GanConfig) if f.name != "data"}
     labeller = columns["gan.labeller"]
     return columns | {"gan.labeller": labeller and run_id("classifier", labeller)}
-
-
-def configs(settings: Settings) -> list[ClassifierConfig]:
-    """Every classifier x seed x arm of one replicate."""
-    return [
-        replace(
-            classifier,
-            data=preprocessing(name, settings.data),
-            gan=None if name in REAL_ARMS else settings.gan,
-            arm=name,
-            share=share,
-            seed=seed,
-        )
-        for classifier, seeds in settings.classifiers
-        for seed in range(seeds)
-        for name, share in map(parse_arm, settings.arms)
-    ]
-
-
-def run_classifiers(
-    settings: Settings, splits: Splits, gan: Run | None, of_study: str = ""
-) -> tuple[pd.DataFrame, list[Run]]:
-    """Every classifier of one replicate: a tidy table, one row a run, and the runs in its order.
-
-    Each row enters results/tables/classify.csv as soon as its run is finished. `of_study` heads the progress.
-    """
-
-    @cache  # made once, and only if some run is missing
-    def synthetic(n: int, seed: int) -> Images:
-        return generate(load_generator(gan.folder), n, seed)
-
-    def images(config: ClassifierConfig) -> dict[str, Images]:
-        if config.gan is None:
-            return images_of(splits) | {"train": arm(config, splits.train, None)}
-        train = arm(config, splits.train, synthetic(n_synthetic(config, splits.train), TRAIN_SEED))
-        held_out = synthetic(len(splits.test), HELD_OUT_SEED).padded_to(train.x.shape[-1])
-        return images_of(splits) | {"train": train, "generated": held_out}
-
-    rows, runs = [], []
-    planned = configs(settings)
-    for number, config in enumerate(planned, 1):
-        title = f"{of_study}[{number}/{len(planned)}] {config.model}, {label_of(config)}, seed {config.seed}"
-        runs.append(train_classifier(config, lambda c=config: images(c), title))
-        rows.append(row(config, runs[-1]))
-        collect("classify", pd.DataFrame(rows[-1:]), runs[-1:])
-    return pd.DataFrame(rows), runs
 
 
 def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rag_lib import study
+from rag_lib import jobs, study
 from rag_lib.arms import arm
 from rag_lib.data import load
 from rag_lib.paths import data_dir
@@ -14,13 +14,12 @@ from rag_lib.train_classifier import train_classifier
 pytestmark = pytest.mark.slow
 
 
-def test_the_generator_learns_the_labels_and_classifiers_learn_from_its_images(digits):
+def test_the_generator_learns_the_labels_and_classifiers_learn_from_its_images():
     """A sixth of preset quick; by chance either accuracy would be 10%."""
     overrides = {"gan.steps": 400, "gan.ema": 0.98, "cnn.steps": 200, "classifiers": {"cnn": 1}}
     settings = resolve(preset="quick", overrides=overrides, arms=["original", "mixed", "generated"])
-    gan = study.run_gan(settings, digits)
-    assert study.run_quality(settings, digits, gan).metrics["gan_test_accuracy"] > 0.5
-    table, _ = study.run_classifiers(settings, digits, gan)
+    table, quality = study.run([settings])
+    assert quality["gan_test_accuracy"].item() > 50
     accuracy = table.set_index("arm")["test_accuracy"]
     assert accuracy["original"] > 93
     assert accuracy["mixed"] > 90
@@ -42,8 +41,8 @@ def test_colour_images_with_a_crop_go_through_the_whole_study():
 def test_real_images_passed_off_as_generated_are_worth_what_real_ones_are(digits):
     """The whole path of the arm `generated`, with a perfect generator: within half a point of `original`."""
     settings = resolve(preset="quick", overrides={"classifiers": {"cnn": 1}}, arms=["original"])
-    (config,) = study.configs(settings)
-    images = study.images_of(digits)
+    (config,) = jobs.configs(settings)
+    images = jobs.images_for(config, digits)
     original = train_classifier(config, lambda: images)
     as_generated = replace(config, arm="generated", gan=settings.gan)
     train = arm(as_generated, digits.train, digits.train)
@@ -59,6 +58,6 @@ def test_shuffled_labels_teach_nothing(digits):
     accuracies = []
     for seed in range(seeds):
         config = replace(classifier, arm="generated_shuffled", gan=settings.gan, seed=seed)
-        images = study.images_of(digits) | {"train": arm(config, digits.train, digits.train)}
+        images = {"test": digits.test, "val": digits.val, "train": arm(config, digits.train, digits.train)}
         accuracies.append(train_classifier(config, lambda images=images: images).metrics["test_accuracy"])
     assert sum(accuracies) / seeds < 0.2

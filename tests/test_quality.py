@@ -11,7 +11,7 @@ from rag_lib.augment import preprocess
 from rag_lib.images import stratified_split
 from rag_lib.presets import resolve
 from rag_lib.quality import distances, features, look, memorisation, neighbourhoods
-from rag_lib.train_classifier import load_classifier, train_classifier
+from rag_lib.train_classifier import load_classifier
 
 # a minute's training is not needed for features that tell digits from noise
 SETTINGS = resolve(preset="smoke", overrides={"cnn.steps": 60, "cnn.lr": 5e-3, "classifier.batch_size": 64})
@@ -23,7 +23,7 @@ def judged(digits, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAG_RESULTS", str(tmp_path_factory.mktemp("judge")))
         judge = SETTINGS.quality.judge
-        run = train_classifier(judge, lambda: study.images_of(digits))
+        run = study.run_judge(SETTINGS, digits)
         model = load_classifier(run, judge, 10)
     some, others = (stratified_split(images.y, (300,), seed=0)[0] for images in (digits.train, digits.val))
     of = partial(features, model, config=judge)
@@ -81,7 +81,7 @@ def test_copies_are_found_and_unseen_images_are_not(judged):
 
 def test_features_are_what_the_last_layer_sees(digits, results):
     judge = SETTINGS.quality.judge
-    model = load_classifier(train_classifier(judge, lambda: study.images_of(digits)), judge, 10)
+    model = load_classifier(study.run_judge(SETTINGS, digits), judge, 10)
     found = features(model, digits.val.x[:5], judge)
     assert found.shape == (5, 128)
     x = preprocess(digits.val.x[:5], judge.data)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 
-from rag_lib import data, plans, report, study
+from rag_lib import data, jobs, plans, report, study
 from rag_lib.__main__ import main
 from rag_lib.config import PAPER_CLASSIFIERS, STUDY_ARMS
 from rag_lib.paper import TABLE_1
@@ -113,7 +113,7 @@ ARM_COLUMNS = ("original_plain", "original", "mixed_add", "mixed", "generated")
 
 @pytest.mark.parametrize("dataset", ["mnist5k", "cifar10_jpeg"])
 def test_the_readmes_accuracies_are_computed_from_the_published_table(dataset, published):
-    ids = [run_id("classifier", config) for config in study.configs(resolve(dataset, "quick"))]
+    ids = [run_id("classifier", config) for config in jobs.configs(resolve(dataset, "quick"))]
     table = published("classify").set_index("run_id").loc[ids].reset_index()
     for classifier, row in report.summary(table).iterrows():
         (line,) = [line for line in TEXT.splitlines() if line.startswith(f"| {dataset} | {classifier} |")]
@@ -121,7 +121,7 @@ def test_the_readmes_accuracies_are_computed_from_the_published_table(dataset, p
 
 
 def test_adding_generated_images_to_all_real_ones_did_what_the_readme_says(published):
-    ids = [run_id("classifier", c) for d in ("mnist5k", "cifar10_jpeg") for c in study.configs(resolve(d, "quick"))]
+    ids = [run_id("classifier", c) for d in ("mnist5k", "cifar10_jpeg") for c in jobs.configs(resolve(d, "quick"))]
     table = published("classify").set_index("run_id").loc[ids]
     means = table.groupby(["dataset", "classifier", "arm"])["test_accuracy"].mean().unstack()
     assert len(means) == 4
@@ -148,7 +148,7 @@ def test_the_readmes_table_1_is_computed_from_the_published_table(classifier, pu
     overrides = schedule | {"classifiers": {classifier: seeds}}
     settings = resolve("mnist", "quick", overrides=overrides, replicates=replicates)
     table = published("classify")
-    table = table[table["run_id"].isin(plans.ids_of([settings])["classifier"])]
+    table = table[table["run_id"].isin(jobs.ids_of([settings])["classifier"])]
     complete = table.groupby("replicate")["arm"].nunique() == len(ARM_COLUMNS)
     table = table[table["replicate"].isin(complete.index[complete])]
     of_paper = " / ".join(f"{TABLE_1.loc[classifier, arm]:.2f}" for arm in ("original", "mixed", "generated"))
@@ -165,7 +165,7 @@ def test_the_readmes_table_1_is_computed_from_the_published_table(classifier, pu
 def few(published):
     """The published runs with 600 real images."""
     overrides = {"data.n_real": 600, "classifiers": {"cnn": 3}}
-    ids = plans.ids_of([resolve("mnist", "quick", overrides=overrides, arms=STUDY_ARMS, replicates=5)])["classifier"]
+    ids = jobs.ids_of([resolve("mnist", "quick", overrides=overrides, arms=STUDY_ARMS, replicates=5)])["classifier"]
     return published("classify").set_index("run_id").loc[ids].reset_index()
 
 
@@ -194,7 +194,7 @@ def test_the_table_of_sizes_is_computed_from_the_published_table(published):
     sizes = parameters_of_the_report()["sizes"]
     given = {"arms": plans.LOW_DATA_ARMS, "replicates": 5}
     studies = [resolve("mnist", overrides={"classifiers": {"cnn": 3}, "data.n_real": n}, **given) for n in sizes]
-    table = published("classify").set_index("run_id").loc[plans.ids_of(studies)["classifier"]].reset_index()
+    table = published("classify").set_index("run_id").loc[jobs.ids_of(studies)["classifier"]].reset_index()
     means = intervals(table, ["data.n_real", "arm"]).set_index(["data.n_real", "arm"])["mean"]
     found = contrasts(table, ["classifier", "data.n_real"]).set_index(["data.n_real", "arm"])
     for n in sizes:
@@ -215,7 +215,7 @@ def test_what_few_images_do_to_the_generators_is_what_the_table_says(published):
     studies = [
         resolve("mnist", overrides={"data.n_real": n}, arms=plans.LOW_DATA_ARMS, replicates=5) for n in (50, 100)
     ]
-    table = published("quality").set_index("run_id").loc[plans.ids_of(studies)["quality"]]
+    table = published("quality").set_index("run_id").loc[jobs.ids_of(studies)["quality"]]
     of_50, of_100 = (rows.mean(numeric_only=True) for _, rows in table.groupby("data.n_real"))
     said = " ".join(TEXT.split())
     assert f"with 50, {100 * of_50['duplicate_rate']:.2f}% of the generated digits lie nearer" in said
@@ -254,7 +254,7 @@ def test_the_chinese_tables_and_differences_are_the_english_ones_in_their_order(
 
 def test_the_ablation_says_what_it_says_in_the_table(published):
     levels = plans.ablation(["attention"], preset="short", replicates=3)
-    ids = plans.ids_of(list(levels.values()))["classifier"]
+    ids = jobs.ids_of(list(levels.values()))["classifier"]
     table = published("classify")
     rows = plans.by_level(table[table["run_id"].isin(ids)], levels, "classifier")
     named = {"": ("none", "SPAM")}
@@ -265,7 +265,7 @@ def test_the_ablation_says_what_it_says_in_the_table(published):
 
 
 def test_the_judge_says_what_it_says_in_the_table(published):
-    (id,) = plans.ids_of([resolve("mnist", "quick", overrides={"gan.steps": 10_000})])["quality"]
+    (id,) = jobs.ids_of([resolve("mnist", "quick", overrides={"gan.steps": 10_000})])["quality"]
     row = published("quality").set_index("run_id").loc[id]
     said = f"{row['judge_test_accuracy']:.2f}% of real ones, sees the digit that was asked for in "
     assert said + f"{row['gan_test_accuracy']:.2f}% of them" in " ".join(TEXT.split())

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from rag_lib import paper, plots, report, report_gan, study
+from rag_lib import jobs, paper, plots, report, report_gan, study
 from rag_lib.arms import arm, parse_arm
 from rag_lib.config import REAL_ARMS, ClassifierConfig
 from rag_lib.data import load
 from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.presets import replicate, resolve
+from rag_lib.runs import finished
 
 SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
 
@@ -27,10 +29,8 @@ def group(spec: str, real: Images, synthetic: Images, seed: int = 0) -> Images:
 
 
 def classify(settings, splits):
-    """One replicate of these settings on these images, which need not be those that the settings name."""
-    gan = study.run_gan(settings, splits)
-    quality = study.run_quality(settings, splits, gan)
-    return study.run_classifiers(settings, splits, gan)[0], quality
+    """The study of these settings on these images, which need not be those that the settings name."""
+    return study.run([settings], partial(jobs.in_order, images=lambda _: splits))
 
 
 def constant(value: int, n: int = 20, size: int = 28) -> Images:
@@ -108,7 +108,7 @@ def test_the_yardstick_takes_away_random_rotation_shift_and_mirroring_and_nothin
     settings = resolve(
         preset="smoke", overrides={"data.flip": True, "data.translation": 2}, arms=["original_plain", "original"]
     )
-    plain, original = study.configs(settings)
+    plain, original = jobs.configs(settings)
     assert plain.data == replace(original.data, rotation=0.0, translation=0, flip=False)
     assert replace(plain, data=original.data, arm="original") == original
 
@@ -131,7 +131,7 @@ def test_a_replicate_fixes_the_draw_and_the_gan_for_all_arms():
     cells = [replicate(settings, r) for r in range(3)]
     assert [(c.data.split_seed, c.gan.seed) for c in cells] == [(0, 7), (1, 8), (2, 9)]
     for cell in cells:
-        shared = {(c.data.split_seed, c.gan and c.gan.seed, c.gan and c.gan.labeller.data) for c in study.configs(cell)}
+        shared = {(c.data.split_seed, c.gan and c.gan.seed, c.gan and c.gan.labeller.data) for c in jobs.configs(cell)}
         assert shared <= {(cell.data.split_seed, None, None), (cell.data.split_seed, cell.gan.seed, cell.data)}
         assert cell.quality.gan == cell.gan
         assert cell.quality.judge.data == cell.data
@@ -165,20 +165,20 @@ def test_the_table_has_a_row_a_run_and_a_second_study_reuses_all_of_them(digits,
     assert table["test_accuracy"].between(0, 100).all()
     files = {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
     again, quality_again = classify(SETTINGS, digits)
-    assert quality_again.metrics == quality.metrics
     pd.testing.assert_frame_equal(table, again)
+    pd.testing.assert_frame_equal(quality, quality_again)
     assert files == {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
     saved = pd.read_csv(results / "tables" / "classify.csv").set_index("run_id").loc[table["run_id"]]
     assert saved["test_accuracy"].tolist() == table["test_accuracy"].tolist()
     fidelity = pd.read_csv(results / "tables" / "quality.csv")
-    assert fidelity["gan_test_accuracy"].tolist() == [round(100 * quality.metrics["gan_test_accuracy"], 4)]
+    assert fidelity["gan_test_accuracy"].tolist() == quality["gan_test_accuracy"].tolist()
     assert {"data.rotation", "classifier.lr", "classifier.precision", "gan.attention", "gan.steps"} <= set(saved)
 
 
 def test_own_test_accuracy_weighs_real_and_generated_images_by_the_groups_composition(digits):
-    gan = study.run_gan(SETTINGS, digits)
-    table, runs = study.run_classifiers(SETTINGS, digits, gan)
-    for row, run in zip(table.itertuples(), runs, strict=True):
+    table, _ = classify(SETTINGS, digits)
+    for row in table.itertuples():
+        run = finished(row.run_id)
         real, generated = 100 * run.metrics["test_accuracy"], 100 * run.metrics.get("generated_accuracy", 0)
         expected = {"original": real, "mixed": (real + generated) / 2, "generated": generated}[row.arm]
         assert row.own_test_accuracy == pytest.approx(expected, abs=1e-3)
@@ -211,7 +211,7 @@ def test_the_original_group_does_not_depend_on_the_generator(digits):
     tables = []
     for seed in (0, 1):
         settings = replace(resolve(preset="smoke", seed=seed), arms=SETTINGS.arms)
-        tables.append(study.run_classifiers(settings, digits, study.run_gan(settings, digits))[0].set_index("arm"))
+        tables.append(classify(settings, digits)[0].set_index("arm"))
     assert tables[0].run_id["original"] == tables[1].run_id["original"]
     assert tables[0].run_id["mixed"] != tables[1].run_id["mixed"]
 
@@ -265,7 +265,8 @@ def test_own_images_go_through_the_whole_study(own_images, results):
     settings = study.settings_for(f"folder:{own_images}", "smoke")
     splits = load(settings.data)
     assert [len(images) for images in vars(splits).values()] == [33, 5, 9]
-    table, quality = classify(settings, splits)
+    table, qualities = study.run([settings])
+    quality = finished(qualities["run_id"].item())
     assert list(table["dataset"].unique()) == ["folder:own"]
     assert str(own_images) not in (results / "tables" / "classify.csv").read_text()
     assert list(quality.confusion().index) == list(quality.confusion().columns) == ["007", "Größe", "NA"]
