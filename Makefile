@@ -42,8 +42,8 @@ test: $(READY)  ## check the style, run the tests, compare the committed noteboo
 	  $(PY) -m pytest --nbval notebooks/06_report.ipynb; \
 	  status=$$?; rm -rf "$$results"; exit $$status
 
-test-full: test  ## test, and what takes longer: learning, crashes, JupyterLab in a browser (Chromium, if there is one)
-	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[timm,dev,browser]'
+test-full: test  ## test, and what takes longer: learning, crashes, a Ray cluster, JupyterLab in a browser (Chromium, if there is one)
+	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[timm,dev,browser,ray]'
 	$(PY) -m pytest -m slow
 
 bench: $(READY)  ## measure the speed of the training loops (20 minutes, on an idle machine)

@@ -4,6 +4,7 @@ import argparse
 import ast
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rag_lib.data import load
 from rag_lib.errors import UserError
 from rag_lib.export import export
 from rag_lib.generate import generate, load_generator
+from rag_lib.jobs import jobs
 from rag_lib.paths import ROOT, results_dir
 from rag_lib.presets import DATASETS, PRESETS
 from rag_lib.publish import publish
@@ -70,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--arms", help="commas between them (default: those of the notebook)")
             text = "draws of the real images, each with a GAN of its own (default: 1; 5 give a verdict)"
             sub.add_argument("--replicates", type=int, default=1, help=text)
+            sub.add_argument("--engine", default="local", help="local, one run after another, or ray (default: local)")
+            text = "of the Ray cluster's head (default: auto, the cluster that this machine is in)"
+            sub.add_argument("--address", help=text)
+            sub.add_argument("--dry-run", action="store_true", help="print how many runs it takes, and how long; stop")
         sub.add_argument(
             "--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
             help="any other field, such as gan.lr=1e-4; may be given again",
@@ -119,6 +125,8 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
         given["pretrained"] = options.pretrained
     if "arms" in options:
         given |= {"arms": options.arms.split(",") if options.arms else None, "replicates": options.replicates}
+        given["engine"] = options.engine
+        overrides |= {"engine.address": options.address} if options.address else {}
     kind, _, path = options.dataset.partition(":")
     if kind == "folder" and path:  # a shell's relative path starts where the shell is; a notebook's, at the repository
         given["dataset"] = f"folder:{Path(path).expanduser().absolute()}"
@@ -143,7 +151,17 @@ def gallery(options: argparse.Namespace) -> None:
 
 
 def classify(options: argparse.Namespace) -> None:
-    print_results(study.settings_for(**parameters(options)))
+    settings = study.settings_for(**parameters(options))
+    if options.dry_run:
+        return print_outlook([settings])
+    print_results(settings)
+
+
+def print_outlook(studies: Sequence[Settings]) -> None:
+    table = plans.outlook(jobs(studies))
+    runs, missing = table["runs"].sum(), table["runs"].sum() - table["finished"].sum()
+    print(f"{runs} runs, {missing} of them to be computed; one after another, by earlier runs, they take minutes:\n")
+    print(table.round(1).reset_index().to_string(index=False, na_rep="unknown"))
 
 
 def print_results(settings: Settings) -> None:
@@ -169,6 +187,8 @@ def low_data(options: argparse.Namespace) -> None:
             f"--n-real {options.n_real!r} must be whole numbers with commas between, such as 100,600"
         ) from e
     studies = plans.low_data(sizes, **parameters(options))
+    if options.dry_run:
+        return print_outlook(studies)
     table, _ = study.run(studies)
     by = ["classifier", "data.n_real", "arm"]
     print(f"\nAccuracy on the real test images of {options.dataset} (%), with 95% intervals over replicates:\n")
@@ -179,7 +199,10 @@ def low_data(options: argparse.Namespace) -> None:
 
 def ablation(options: argparse.Namespace) -> None:
     levels = plans.ablation(options.factors.split(","), **parameters(options))
-    table, qualities = study.run(list(dict.fromkeys(levels.values())))
+    studies = list(dict.fromkeys(levels.values()))
+    if options.dry_run:
+        return print_outlook(studies)
+    table, qualities = study.run(studies)
     table, qualities = plans.by_level(table, levels, "classifier"), plans.by_level(qualities, levels, "quality")
     print(f"\nAccuracy on the real test images of {options.dataset} (%), by the generator's variant:\n")
     print(report.level_table(table, qualities).to_string())
@@ -193,6 +216,8 @@ def notebooks(options: argparse.Namespace) -> None:
 
     given = parameters(options)
     settings = study.settings_for(**given)
+    if options.dry_run:
+        return print_outlook([settings])
     load(settings.data)  # missing or unusable images are refused here, in one line
     os.environ["RAG_PROGRESS"] = "text"
     folder = results_dir() / "notebooks"

@@ -187,6 +187,29 @@ class QualityConfig(Checked):
         return self.judge.precision
 
 
+@dataclass(frozen=True)
+class EngineConfig(Checked):
+    """Where the runs of a study are computed, and what one of each kind takes of a cluster's machine.
+
+    A whole number of processors is also the number of threads, on which a CPU's last digits depend.
+    """
+
+    name: str = setting("local", choices=("local", "ray"))  # in this process, in order; or on a Ray cluster
+    address: str = "auto"  # of its head, as in 10.0.0.1:6379; auto: the one that this machine is in
+    gan_cpus: float = setting(1.0, low=0.01)
+    gan_gpus: float = setting(0.0, low=0)  # 0.25: four share one
+    classifier_cpus: float = setting(1.0, low=0.01)
+    classifier_gpus: float = setting(0.0, low=0)
+    quality_cpus: float = setting(1.0, low=0.01)
+    quality_gpus: float = setting(0.0, low=0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        unusual = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        if self.name == "local" and unusual:
+            raise UserError(f"engine.{unusual[0]} = {getattr(self, unusual[0])!r} goes with engine = 'ray' only")
+
+
 # by a run's kind, and by the name of the field that holds one
 CONFIGS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "judge": ClassifierConfig}
 CONFIGS |= {"labeller": ClassifierConfig, "quality": QualityConfig}
@@ -222,6 +245,7 @@ class Settings:
     quality: QualityConfig  # of the GAN's images, and who judges them
     arms: tuple[str, ...]
     replicates: int  # draws of the real images, each with a GAN of its own
+    engine: EngineConfig = EngineConfig()  # who computes the runs; no part of what they are
 
     @property
     def name(self) -> str:

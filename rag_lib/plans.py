@@ -1,16 +1,20 @@
 """The studies beyond one comparison, as lists of settings: few real images, the ablation, and what is published."""
 
+import json
+import math
 import shlex
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from rag_lib.config import REAL_ARMS, Settings, check_value
+from rag_lib.config import REAL_ARMS, Checked, GanConfig, QualityConfig, Settings, check_value, from_dict
 from rag_lib.errors import UserError
-from rag_lib.jobs import ids_of
+from rag_lib.jobs import Job, ids_of
 from rag_lib.paths import results_dir
 from rag_lib.presets import check_overrides
+from rag_lib.runs import finished, names_itself
 from rag_lib.study import TABLES, settings_for
 
 LOW_DATA_ARMS = ("original_plain", "original", "mixed_add", "generated")
@@ -123,3 +127,41 @@ def provenance(ids: pd.Series) -> pd.DataFrame:
     """Commit, versions, device, threads and seconds of these published runs of classifiers, a row a run."""
     table = pd.read_csv(results_dir() / "tables" / "classify_provenance.csv")
     return table[table["run_id"].isin(ids)]
+
+
+def outlook(planned: Sequence[Job]) -> pd.DataFrame:
+    """How far a plan is, a row for each kind of run: `runs`, `finished`, and `minutes` that the others will take.
+
+    By the finished runs of the same kind under `results/runs`, one after another, each on what these had of a machine;
+    not a number where there is none.
+    """
+    seconds: dict[Hashable, list[float]] = {}  # an iteration
+    for path in (results_dir() / "runs").glob("*-*/metrics.json"):
+        id = path.parent.name
+        saved = json.loads((path.parent / "config.json").read_text())
+        if names_itself(id, saved):
+            config = from_dict(id.partition("-")[0], saved)
+            seconds.setdefault(likeness(config), []).append(finished(id).environment()["seconds"] / steps(config))
+    rows = []
+    for job in planned:
+        there = finished(job.id) is not None
+        known = seconds.get(likeness(job.config), [math.nan])
+        minutes = 0.0 if there else statistics.median(known) * steps(job.config) / 60
+        rows.append((getattr(job.config, "model", job.kind), 1, int(there), minutes))
+    table = pd.DataFrame(rows, columns=["kind", "runs", "finished", "minutes"])
+    return table.groupby("kind", sort=False).agg(lambda column: column.sum(skipna=False))
+
+
+def likeness(config: Checked) -> Hashable:
+    """What runs have in common that take the same time an iteration."""
+    if isinstance(config, QualityConfig):
+        return likeness(config.gan), config.generated, config.compared
+    images = (config.data.channels, config.data.size, config.batch_size)
+    if isinstance(config, GanConfig):
+        return images, bool(config.pretrained), config.width, config.attention, config.d_norm, config.diff_augment
+    return images, config.model, config.stem
+
+
+def steps(config: Checked) -> int:
+    """The iterations of a training; 1 where nothing is trained."""
+    return 1 if getattr(config, "pretrained", "") else getattr(config, "steps", 1)

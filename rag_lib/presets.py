@@ -17,6 +17,7 @@ from rag_lib.config import (
     Checked,
     ClassifierConfig,
     DataConfig,
+    EngineConfig,
     GanConfig,
     QualityConfig,
     Settings,
@@ -113,6 +114,7 @@ DEFAULT_ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain")
 LABELLER_SEED = 1_000
 
 _SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "quality": QualityConfig}
+_SECTIONS |= {"engine": EngineConfig}
 # What the study itself sets for each run, so nobody can override it.
 _RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share"}
 _RESERVED |= {"labeller", "only_class", "judge", "pretrained"}
@@ -129,7 +131,7 @@ def resolve(
 ) -> Settings:
     """The settings of a study: the paper's defaults, then the dataset's, the preset's and the caller's deltas.
 
-    `overrides` maps `"section.field"` to a value, where a section is `data`, `gan`, `classifier` (all of
+    `overrides` maps `"section.field"` to a value, where a section is `data`, `gan`, `engine`, `classifier` (all of
     them) or one classifier's name (`"gan.steps"`, `"classifier.lr"`, `"resnet18.stem"`), or
     `"classifiers"` to the number of seeds by name. `seed` is the GAN's; `content` is the hash of an own
     folder's content; `arms` are those of arms.py, None for the study's usual ones. `RAG_SMOKE=1` in the
@@ -172,9 +174,11 @@ def resolve(
     arms = check_arms(DEFAULT_ARMS if arms is None else arms)
     unusual = {"arms": arms} if arms != DEFAULT_ARMS else {}
     unusual |= {"replicates": replicates} if replicates > 1 else {}
-    variant = "" if not overrides and seed == 0 and not unusual else hash_of_variant(seed, {**overrides, **unusual})
+    unusual |= {key: value for key, value in overrides.items() if not key.startswith("engine.")}
+    variant = "" if seed == 0 and not unusual else hash_of_variant(seed, unusual)
     trained = tuple((classifier(name), n) for name, n in seeds)
-    return Settings(dataset, preset, variant, data, gan, trained, quality, arms, replicates)
+    engine = EngineConfig(**values.get("engine", {}))
+    return Settings(dataset, preset, variant, data, gan, trained, quality, arms, replicates, engine)
 
 
 def replicate(settings: Settings, r: int) -> Settings:

@@ -18,8 +18,8 @@ class _Lines:
 
     seconds_between = 10.0
 
-    def __init__(self, total: int, desc: str, initial: int):
-        self.total, self.desc, self.n, self.initial = total, desc, initial, initial
+    def __init__(self, total: int, desc: str, initial: int, unit: str):
+        self.total, self.desc, self.n, self.initial, self.unit = total, desc, initial, initial, unit
         self.postfix = ""
         self.start = self.last = time.monotonic()
 
@@ -29,9 +29,9 @@ class _Lines:
         if now - self.last >= self.seconds_between or self.n == self.total:
             self.last = now
             line = tqdm.format_meter(
-                self.n, self.total, now - self.start, prefix=self.desc, unit=" steps",
+                self.n, self.total, now - self.start, prefix=self.desc, unit=f" {self.unit}",
                 postfix=self.postfix, initial=self.initial,
-                bar_format="{desc}: {n_fmt} of {total_fmt} steps, {rate_fmt}{postfix}, {remaining} left",
+                bar_format="{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left",
             )  # fmt: skip
             self.show(line)
 
@@ -52,12 +52,12 @@ class _Bar(_Lines):
     cell = None  # the number of the one that shows them
     bar = words = None
 
-    def __init__(self, total: int, desc: str, initial: int):
+    def __init__(self, total: int, desc: str, initial: int, unit: str):
         import ipywidgets
         from IPython import get_ipython
         from IPython.display import display
 
-        super().__init__(total, desc, initial)
+        super().__init__(total, desc, initial, unit)
         number = get_ipython().execution_count
         if number != _Bar.cell:
             _Bar.bar, _Bar.words = ipywidgets.IntProgress(layout={"width": "12em"}), ipywidgets.Label()
@@ -88,18 +88,18 @@ def live_front_end() -> bool:
 
 
 @contextmanager
-def progress(total: int, title: str, done: int = 0):
+def progress(total: int, title: str, done: int = 0, unit: str = "steps"):
     """A counter of `total` steps, `done` of them before, with tqdm's `update(n)` and `set_postfix_str(text)`.
 
     `RAG_PROGRESS=text` in the environment asks for plain lines everywhere; the default, `auto`, looks
     where it is shown.
     """
     if live_front_end():
-        counter = _Bar(total, title, done)
+        counter = _Bar(total, title, done, unit)
     elif progress_mode() == "auto" and not in_kernel() and sys.stderr.isatty():
-        counter = tqdm(total=total, desc=title, unit=" steps", initial=done)
+        counter = tqdm(total=total, desc=title, unit=f" {unit}", initial=done)
     else:
-        counter = _Lines(total, title, done)
+        counter = _Lines(total, title, done, unit)
     try:
         yield counter
     finally:

@@ -1,6 +1,7 @@
 """What a run's numbers may depend on beside its config, over all attempts at it."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -17,21 +18,30 @@ from rag_lib.paths import ROOT
 from rag_lib.training import pick_device, pick_precision
 
 
-def environment(precision: str) -> dict[str, Any]:
-    """What a run's numbers may depend on beside its config: commit, versions, device, threads, precision."""
-    device = pick_device()
+def commit_of_code() -> str:
+    """The commit of this clone, `+changes` where `rag_lib` differs from it; `unknown` where it is none.
+
+    `RAG_COMMIT`: what it is where only a copy of the code has travelled to (cluster.py).
+    """
+    if travelled := os.environ.get("RAG_COMMIT"):
+        return travelled
     git = ["git", "-C", str(ROOT)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run(
             [*git, "status", "--porcelain", "--", "rag_lib"], capture_output=True, text=True, check=True
         )
-        commit += "+changes" if changed.stdout.strip() else ""
     except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"  # no git, or not a clone
+        return "unknown"
+    return commit + ("+changes" if changed.stdout.strip() else "")
+
+
+def environment(precision: str) -> dict[str, Any]:
+    """What a run's numbers may depend on beside its config: commit, versions, device, threads, precision."""
+    device = pick_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
-        "commit": commit,
+        "commit": commit_of_code(),
         "rag_lib": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from rag_lib.arms import generated_share, label_of
-from rag_lib.config import ClassifierConfig, GanConfig, Settings, as_dict
+from rag_lib.config import ClassifierConfig, EngineConfig, GanConfig, Settings, as_dict
 from rag_lib.data import Splits, content_of
 from rag_lib.errors import UserError
 from rag_lib.jobs import Engine, configs, ids_of, images_for, in_order, jobs, splits_of
@@ -35,18 +36,20 @@ def settings_for(
     arms: Sequence[str] | None = None,
     replicates: int = 1,
     pretrained: str | None = None,
+    engine: str = "local",
 ) -> Settings:
     """`presets.resolve`, with an own folder's content looked at.
 
     `gan_steps` and `classifier_steps` stand for the overrides `gan.steps` and `classifier.steps`; None
-    keeps the preset's. `pretrained`: the name of a generator that comes with the study and takes the place of one to
-    be trained; its data and its settings are then the study's. Raises `UserError`.
+    keeps the preset's, and `engine` for `engine.name`. `pretrained`: the name of a generator that comes with the study
+    and takes the place of one to be trained; its data and its settings are then the study's. Raises `UserError`.
     """
     if pretrained is not None:
         given = {"dataset": dataset, "seed": seed, "gan_steps": gan_steps, "arms": arms, "replicates": replicates}
         return _settings_of_pretrained(pretrained, preset, classifier_steps, check_overrides(overrides), given)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     deltas = {**check_overrides(overrides), **{name: n for name, n in steps.items() if n is not None}}
+    deltas |= {"engine.name": engine} if engine != "local" else {}
     pick_device(), progress_mode()  # refuse what the environment asks for in vain, even where runs are reused
     given = {"arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing
@@ -82,11 +85,13 @@ def _settings_of_pretrained(name, preset, classifier_steps, overrides, given) ->
     return replace(settings, variant=variant, gan=gan, quality=replace(settings.quality, gan=gan))
 
 
-def run(studies: Sequence[Settings], execute: Engine = in_order) -> tuple[pd.DataFrame, pd.DataFrame]:
+def run(studies: Sequence[Settings], execute: Engine | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All runs of these studies, replicate by replicate: the tidy tables of the classifiers and of the generators.
 
-    Each row enters `results/tables` as soon as its run is finished. `execute`: who computes the jobs.
+    Each row enters `results/tables` as soon as its run is finished. `execute`: who computes the jobs; by default the
+    engine of the settings.
     """
+    execute = execute or engine_of(studies[0].engine)
     for study in reversed(studies):  # images that are missing, or too few, are refused before any work
         splits_of(study.data)
     published = ids_of(studies)
@@ -103,6 +108,14 @@ def run(studies: Sequence[Settings], execute: Engine = in_order) -> tuple[pd.Dat
             collect(TABLES[job.kind], pd.DataFrame([new]), [done])
     classifiers, qualities = ([rows[kind][id] for id in ids] for kind, ids in published.items())
     return pd.DataFrame(classifiers), pd.DataFrame(qualities)
+
+
+def engine_of(config: EngineConfig) -> Engine:
+    if config.name == "local":
+        return in_order
+    from rag_lib.cluster import on_ray  # with Ray, which one machine needs not
+
+    return partial(on_ray, config)
 
 
 def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> Run:

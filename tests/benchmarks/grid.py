@@ -1,0 +1,71 @@
+"""What a run costs beyond its own time on Ray: `python tests/benchmarks/grid.py`, ten minutes on an idle machine.
+
+The same grid of 202 tiny runs in this process, then on clusters of 1, 2 and 4 machines of one processor each, all of
+them simulated on this one. A run's overhead is the processor time that it takes beyond that of a run in this process:
+the wall time times the processors that were there, less what the local grid took, over the runs. In it are Ray's
+scheduling, sending images, generators and results, and writing them; not the cluster's start, which is told apart.
+"""
+
+import os
+import sys
+import tempfile
+import time
+
+os.environ |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAG_PROGRESS": "text"}
+import pandas as pd
+from ray.cluster_utils import Cluster
+
+from rag_lib import cluster, study
+from rag_lib.config import Settings
+from rag_lib.jobs import jobs
+from rag_lib.paths import results_dir
+from rag_lib.presets import resolve
+from rag_lib.provenance import environment
+
+NODES = (1, 2, 4)
+
+
+def settings(**engine: str) -> Settings:
+    overrides = {"classifiers": {"cnn": 40}} | {f"engine.{name}": value for name, value in engine.items()}
+    return resolve(preset="smoke", overrides=overrides)
+
+
+def seconds_of(grid: Settings) -> float:
+    """The wall time of the grid from its first run handed over to its last in the table, in results of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["RAG_RESULTS"] = folder
+        start = time.perf_counter()
+        study.run([grid])
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    target = results_dir() / "tables"
+    n, processors = len(jobs([settings()])), os.cpu_count()
+    seconds_of(settings())  # warm-up: imports, the disk's cache
+    local = seconds_of(settings())
+    rows = [{"engine": "local", "machines": 1, "runs": n, "seconds": local, "ms_per_run": 1000 * local / n}]
+    for nodes in NODES:
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        for _ in range(nodes - 1):
+            made.add_node(num_cpus=1)
+        there = {"name": "ray", "address": made.address}
+        start = time.perf_counter()
+        cluster.connect(settings(**there).engine).shutdown()
+        joining = time.perf_counter() - start
+        seconds = seconds_of(settings(**there)) - joining
+        made.shutdown()
+        of_run = 1000 * seconds * min(nodes, processors) / n
+        overhead = of_run - rows[0]["ms_per_run"]
+        rows.append({"engine": "ray", "machines": nodes, "runs": n, "seconds": seconds, "ms_per_run": of_run})
+        rows[-1] |= {"overhead_ms_per_run": overhead, "joining_seconds": joining}
+    table = pd.DataFrame(rows).round(1)
+    print(table.to_string(index=False))
+    target.mkdir(parents=True, exist_ok=True)
+    table.to_csv(target / "bench_grid.csv", index=False, lineterminator="\n")
+    facts = environment("auto") | {"processors": processors}
+    pd.DataFrame([facts]).to_csv(target / "bench_grid_provenance.csv", index=False, lineterminator="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The same study on a Ray cluster of this machine: the same bytes, and what is left when parts of it die."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+from rag_lib import study
+from rag_lib.config import Settings
+from rag_lib.errors import UserError
+from rag_lib.jobs import Job, jobs
+from rag_lib.paths import ROOT
+from rag_lib.presets import resolve
+from rag_lib.runs import Run, finished
+
+pytest.importorskip("ray", reason="needs Ray: python -m pip install --editable '.[ray]'")
+from ray.cluster_utils import Cluster
+
+from rag_lib.cluster import on_ray
+
+pytestmark = pytest.mark.slow
+ARMS = ["original", "generated", "mixed_add"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """What a run on the cluster has by default."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cluster(monkeypatch) -> Iterator[Cluster]:
+    """Two machines of one processor each; the second can be killed."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else tests that run beside it starve it
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray wants a secret in the home folder
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def grid(cluster: Cluster, **overrides) -> Settings:
+    """36 runs of classifiers and 4 GANs, in seconds."""
+    given = {"engine.name": "ray", "engine.address": cluster.address, "classifiers": {"cnn": 3}} | overrides
+    return resolve(preset="smoke", arms=ARMS, replicates=4, overrides=given)
+
+
+def interrupted(settings: Settings, after: int, strike: Callable[[], object]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The study; when `after` of its runs are finished, `strike` is called."""
+
+    def execute(planned: Sequence[Job]) -> Iterator[tuple[Job, Run]]:
+        for i, done in enumerate(on_ray(settings.engine, planned), 1):
+            yield done
+            if i == after:
+                strike()
+
+    return study.run([settings], execute)
+
+
+def kill_a_worker() -> None:
+    """The process of a run that is being computed: Ray calls it after the run."""
+    while not (busy := [p for p in psutil.process_iter() if p.name().startswith("ray::class")]):
+        time.sleep(0.01)
+    busy[0].kill()
+
+
+def check_whole(settings: Settings, results) -> None:
+    """Every run of the plan is there, and each has one row."""
+    assert all(finished(job.id) for job in jobs([settings]))
+    for name, runs in (("classify", 36), ("quality", 4)):
+        table = pd.read_csv(results / "tables" / f"{name}.csv")
+        assert len(table) == table["run_id"].nunique() == runs
+    left = [p for p in (results / "runs").glob("*-*") if not (p / "metrics.json").exists()]
+    assert not left
+
+
+@pytest.mark.parametrize("labels", ["conditional", "per_class", "pseudo"])
+def test_a_cluster_gives_the_same_tables_to_the_byte(labels, cluster, results, monkeypatch):
+    def tables(name: str, execute) -> bytes:
+        monkeypatch.setenv("RAG_RESULTS", str(results / name))
+        settings = resolve(preset="smoke", arms=ARMS, replicates=2, overrides={"gan.labels": labels})
+        study.run([settings], execute)
+        quality = pd.read_csv(results / name / "tables" / "quality.csv").drop(columns="gan_seconds")
+        return (results / name / "tables" / "classify.csv").read_bytes() + quality.to_csv().encode()
+
+    engine = grid(cluster).engine
+    assert tables("there", partial(on_ray, engine)) == tables("here", None)
+    provenance = pd.read_csv(results / "there" / "tables" / "classify_provenance.csv")
+    here = pd.read_csv(results / "here" / "tables" / "classify_provenance.csv")
+    same = ["run_id", "commit", "torch", "platform", "device", "threads", "precision", "attempts"]
+    pd.testing.assert_frame_equal(provenance[same], here[same])
+
+
+def test_a_machine_lost_in_the_middle_costs_its_runs_no_more_than_time(cluster, results):
+    settings = grid(cluster)
+    second = next(node for node in cluster.list_all_nodes() if not node.head)
+    interrupted(settings, 12, lambda: cluster.remove_node(second, allow_graceful=False))
+    check_whole(settings, results)
+    assert len(cluster.list_all_nodes()) == 1
+
+
+def test_a_process_lost_in_the_middle_costs_its_run_no_more_than_time(cluster, results):
+    settings = grid(cluster)
+    interrupted(settings, 12, kill_a_worker)
+    check_whole(settings, results)
+
+
+def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, results):
+    settings = grid(cluster)
+    command = [sys.executable, "-m", "rag_lib", "classify", "--preset", "smoke", "--arms", ",".join(ARMS)]
+    command += ["--replicates", "4", "--set", "classifiers={'cnn': 3}", "--engine", "ray"]
+    command += ["--address", cluster.address]
+    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while len(there := list((results / "runs").glob("*-*/metrics.json"))) < 12 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert 12 <= len(there) < 52
+    before = {path: path.stat().st_mtime_ns for path in (results / "runs").glob("*-*/metrics.json")}
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    check_whole(settings, results)
+
+
+def test_a_run_that_fails_stops_no_other_and_is_named_with_its_config_and_a_way_to_try_again(cluster, capfd):
+    overrides = {"classifiers": {"cnn": 1, "resnet18": 1}, "resnet18.lr": 1e30, "resnet18.schedule": "step"}
+    settings = grid(cluster, **overrides)
+    with pytest.raises(UserError, match="12 of 32 runs failed, the others are finished; to try them again: python -m"):
+        study.run([settings])
+    failed = [job for job in jobs([settings]) if not finished(job.id)]
+    assert {job.config.model for job in failed} == {"resnet18"}
+    said = capfd.readouterr().err
+    assert all(f"{job.id} failed: UserError: " in said for job in failed)
+    assert said.count('"lr": 1e+30') == len(failed) == 12
+
+
+def test_what_cannot_be_had_is_refused_in_a_line(cluster, results):
+    settings = grid(cluster, **{"engine.gan_gpus": 1.0})
+    with pytest.raises(UserError, match=r"no machine of the cluster has what a run of kind gan takes: .*'GPU': 1.0"):
+        study.run([settings])
+    settings = grid(cluster, **{"engine.address": "127.0.0.1:1"})
+    with pytest.raises(UserError, match=r"engine.address = '127.0.0.1:1': .*ray start --head") as error:
+        study.run([settings])
+    assert "\n" not in str(error.value)
+    assert not (results / "runs").exists()
