@@ -33,7 +33,7 @@ class _Lines:
                 postfix=self.postfix, initial=self.initial,
                 bar_format="{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left",
             )  # fmt: skip
-            self.show(line)
+            self.show(line.replace("s/ ", "s/"))  # tqdm's unit has a space before it
 
     def show(self, line: str) -> None:
         print(line, flush=True)

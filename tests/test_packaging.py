@@ -51,7 +51,7 @@ def test_the_conda_environment_installs_the_same_project_with_the_same_versions(
     assert with_pip["pip"] == ["--constraint constraints.txt", "--editable .[timm,dev]"]
     makefile = (ROOT / "Makefile").read_text()
     assert "'.[timm,dev]'" in makefile
-    assert "'.[timm,dev,browser]'" in makefile  # test-full alone wants a browser
+    assert "'.[timm,dev,browser,ray]'" in makefile  # test-full alone wants a browser and Ray
 
 
 def test_nothing_large_is_committed():
