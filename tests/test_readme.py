@@ -223,6 +223,21 @@ def test_what_few_images_do_to_the_generators_is_what_the_table_says(published):
     assert f"(recall {of_100['recall']:.3f}, of unseen real digits {of_100['val_recall']:.3f})" in said
 
 
+def test_what_diffaugment_changes_is_what_the_table_says(published):
+    report_of = parameters_of_the_report()
+    overrides = {"classifiers": {"cnn": 3}, "gan.diff_augment": True, "data.n_real": 100}
+    tried = resolve("mnist", overrides=overrides, arms=plans.LOW_DATA_ARMS, replicates=5)
+    new = report_of["new_draws"]
+    given = {"seed": new["seed"], "replicates": new["replicates"], "arms": ["original", "mixed_add", "generated"]}
+    asked = resolve("mnist", overrides=overrides | {"data.split_seed": new["seed"]}, **given)
+    said = " ".join(TEXT.split())
+    for settings, before in ((tried, "change the accuracy by"), (asked, "ten new draws with new generators:")):
+        table = published("classify").set_index("run_id").loc[jobs.ids_of([settings])["classifier"]].reset_index()
+        row = contrasts(table, ["classifier"]).set_index("arm").loc["mixed_add"]
+        assert row["verdict"].startswith("not shown")
+        assert f"{before} {row['mean']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f})" in said
+
+
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 NUMBER = r"[-+]?\d[\d,.]*\d|\d"
 VERDICTS = {"helps": "有益", "hurts": "有害", "not shown": "未证实"}
