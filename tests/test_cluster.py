@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import psutil
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from rag_lib import study
+from rag_lib.cluster import on_ray
 from rag_lib.config import Settings
 from rag_lib.errors import UserError
 from rag_lib.jobs import Job, jobs
@@ -20,10 +22,8 @@ from rag_lib.paths import ROOT
 from rag_lib.presets import resolve
 from rag_lib.runs import Run, finished
 
-pytest.importorskip("ray", reason="needs Ray: python -m pip install --editable '.[ray]'")
-from ray.cluster_utils import Cluster
-
-from rag_lib.cluster import on_ray
+if TYPE_CHECKING:  # it is wanted only where these tests run
+    from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.slow
 ARMS = ["original", "generated", "mixed_add"]
@@ -39,17 +39,18 @@ def one_thread():
 
 
 @pytest.fixture
-def cluster(monkeypatch) -> Iterator[Cluster]:
+def cluster(monkeypatch) -> "Iterator[Cluster]":
     """Two machines of one processor each; the second can be killed."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs Ray: pip install --editable '.[ray]'")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else tests that run beside it starve it
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray wants a secret in the home folder
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
     yield cluster
     cluster.shutdown()
 
 
-def grid(cluster: Cluster, **overrides) -> Settings:
+def grid(cluster: "Cluster", **overrides) -> Settings:
     """36 runs of classifiers and 4 GANs, in seconds."""
     given = {"engine.name": "ray", "engine.address": cluster.address, "classifiers": {"cnn": 3}} | overrides
     return resolve(preset="smoke", arms=ARMS, replicates=4, overrides=given)
