@@ -13,10 +13,11 @@ from rag_lib import galleries, plans, plots, report, report_gan, study
 from rag_lib.config import Settings
 from rag_lib.data import load
 from rag_lib.errors import UserError
+from rag_lib.execute import execute
 from rag_lib.export import export
 from rag_lib.generate import generate, load_generator
 from rag_lib.jobs import jobs
-from rag_lib.paths import ROOT, results_dir
+from rag_lib.paths import results_dir
 from rag_lib.presets import DATASETS, PRESETS
 from rag_lib.publish import publish
 from rag_lib.runs import clean_runs, finished, list_runs
@@ -211,9 +212,6 @@ def ablation(options: argparse.Namespace) -> None:
 
 
 def notebooks(options: argparse.Namespace) -> None:
-    import papermill  # a second to import, and absent where only the library is used
-    from papermill.exceptions import PapermillExecutionError
-
     given = parameters(options)
     settings = study.settings_for(**given)
     if options.dry_run:
@@ -225,16 +223,7 @@ def notebooks(options: argparse.Namespace) -> None:
     executed = [folder / f"{name}-{settings.name}.ipynb" for name in NOTEBOOKS]
     for name, output in zip(NOTEBOOKS, executed, strict=True):
         print(f"\n{name}", flush=True)
-        source = ROOT / "notebooks" / f"{name}.ipynb"
-        known = papermill.inspect_notebook(source)
-        try:
-            papermill.execute_notebook(
-                source, output, {n: v for n, v in given.items() if n in known}, progress_bar=False,
-                stdout_file=sys.stdout, stderr_file=sys.stderr,
-            )  # fmt: skip
-        except PapermillExecutionError as e:
-            raise UserError(f"{e.ename}: {e.evalue} (in {output}, cell {e.exec_count})") from e
-        forget_paths(output)
+        execute(name, output, given)
     print_results(settings)
     for path in executed:
         print(f"notebook  {path}")
@@ -242,16 +231,6 @@ def notebooks(options: argparse.Namespace) -> None:
     for name in sorted({of_one.name, settings.name}):  # 01 and 02 look at one replicate and know no arms
         for path in sorted((results_dir() / "figures").glob(f"*-{name}.png")):
             print(f"figure    {path}")
-
-
-def forget_paths(notebook: Path) -> None:
-    """Leaves file names alone of the paths that papermill records: folders tell of a machine, not of the study."""
-    import nbformat  # papermill's own
-
-    content = nbformat.read(notebook, as_version=4)
-    for key in ("input_path", "output_path"):
-        content.metadata.papermill[key] = Path(content.metadata.papermill[key]).name
-    nbformat.write(content, notebook)
 
 
 def export_images(options: argparse.Namespace) -> None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from rag_lib.config import ARMS, ClassifierConfig, DataConfig, check_value
+from rag_lib.checked import check_value
+from rag_lib.config import ARMS, ClassifierConfig, DataConfig
 from rag_lib.errors import UserError
 from rag_lib.images import Images, concat, stratified_split
 from rag_lib.training import rng, seed_of

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rag_lib.config import GanConfig, as_dict, check_value, from_dict
+from rag_lib.checked import check_value
+from rag_lib.config import GanConfig, as_dict, from_dict
 from rag_lib.errors import UserError
 from rag_lib.generate import generate, load_generator, to_pil, weights_of
 from rag_lib.images import Images

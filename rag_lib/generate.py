@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rag_lib.config import check_value, from_dict
+from rag_lib.checked import check_value
+from rag_lib.config import from_dict
 from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.models.gan import Generator, OnePerClass

@@ -6,7 +6,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from rag_lib.arms import arm, label_of, n_synthetic, parse_arm, preprocessing
-from rag_lib.config import REAL_ARMS, Checked, ClassifierConfig, DataConfig, Settings
+from rag_lib.checked import Checked
+from rag_lib.config import REAL_ARMS, ClassifierConfig, DataConfig, Settings
 from rag_lib.data import Splits, load
 from rag_lib.generate import generate, load_generator
 from rag_lib.images import Images

@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from rag_lib.config import REAL_ARMS, Checked, GanConfig, QualityConfig, Settings, check_value, from_dict
+from rag_lib.checked import Checked, check_value
+from rag_lib.config import REAL_ARMS, GanConfig, QualityConfig, Settings, from_dict
 from rag_lib.errors import UserError
 from rag_lib.jobs import Job, ids_of
+from rag_lib.overrides import check_overrides
 from rag_lib.paths import results_dir
-from rag_lib.presets import check_overrides
 from rag_lib.runs import finished, names_itself
 from rag_lib.study import TABLES, settings_for
 

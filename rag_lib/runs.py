@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from rag_lib.checked import Checked
 from rag_lib.checkpoint import checkpoints
-from rag_lib.config import NUMERICS, Checked, as_dict, from_dict
+from rag_lib.config import NUMERICS, as_dict, from_dict
 from rag_lib.errors import UserError
 from rag_lib.paths import results_dir
 from rag_lib.provenance import earlier_attempts, environment, merged

@@ -13,7 +13,8 @@ from rag_lib.data import Splits, content_of
 from rag_lib.errors import UserError
 from rag_lib.jobs import Engine, configs, ids_of, images_for, in_order, jobs, splits_of
 from rag_lib.models.attention import attention_module
-from rag_lib.presets import check_overrides, resolve
+from rag_lib.overrides import check_overrides
+from rag_lib.presets import resolve
 from rag_lib.pretrained import pretrained_config
 from rag_lib.progress import progress_mode
 from rag_lib.quality import assess
