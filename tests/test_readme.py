@@ -295,6 +295,25 @@ def test_the_speeds_are_those_of_the_published_benchmark(published):
         assert [cell.strip() for cell in line.split("|")[2:8]] == cells
 
 
+def test_what_ray_costs_is_what_was_measured_and_the_estimate_follows_from_it(published):
+    of_grid = published("bench_grid").set_index(["engine", "machines"])
+    for (engine, machines), row in of_grid.iterrows():
+        (line,) = re.findall(rf"^\| `{engine}` \| {machines}\b.*$", TEXT, flags=re.M)
+        overhead = "" if engine == "local" else f"{row['overhead_ms_per_run']:.0f}"
+        assert [cell.strip() for cell in line.split("|")[3:5]] == [f"{row['seconds']:.1f}", overhead]
+        assert row["runs"] == 202
+    seconds = round(of_grid.loc[("ray", 2), "overhead_ms_per_run"]) / 1000
+    said = " ".join(TEXT.split())
+    for words in (
+        f"64 GPUs take {10_000 / 64:.0f} minutes",
+        f"With {1000 * seconds:.0f} ms a run the overhead is {10_000 * seconds / 60:.0f} minutes",
+        f"take in {1 / seconds:.1f} runs a second",
+        f"idle {1 - seconds * 64 / 60:.0%} of the time, since 64 GPUs finish {64 / 60:.2f}",
+        f"takes less than {64 * seconds:.0f} seconds",
+    ):
+        assert words in said
+
+
 def test_the_differences_between_precisions_are_those_of_the_table(published):
     rows = published("classify").query(
         "dataset == 'mnist' and classifier == 'cnn' and replicate == 0 and `data.n_real` == 0"

@@ -1,4 +1,4 @@
-"""What a run costs beyond its own time on Ray: `python tests/benchmarks/grid.py`, ten minutes on an idle machine.
+"""What a run costs beyond its own time on Ray: `python tests/benchmarks/grid.py`, five minutes on an idle machine.
 
 The same grid of 202 tiny runs in this process, then on clusters of 1, 2 and 4 machines of one processor each, all of
 them simulated on this one. A run's overhead is the processor time that it takes beyond that of a run in this process:
