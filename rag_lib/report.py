@@ -9,7 +9,7 @@ from rag_lib.images import Images
 from rag_lib.plans import ABLATION, provenance
 from rag_lib.presets import DEFAULT_ARMS
 from rag_lib.runs import finished
-from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
+from rag_lib.statistics import LEVEL, MIN_REPLICATES, contrasts, intervals, replicates
 
 ARM_NAMES = {
     "generated": "generated images alone",
@@ -208,22 +208,25 @@ def level_table(table: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
 
 
 def ablation_conclusion(table: pd.DataFrame) -> str:
-    """For each factor, each level against the first: the paired difference with its interval."""
+    """For each factor, each level against the first: the paired difference with its interval, and with enough
+    replicates whether the two differ, corrected for the factor's levels."""
     lines = []
+    n = table["replicate"].nunique()
     for factor, rows in table.groupby("factor", sort=False):
         baseline, *others = ABLATION[factor]
         named = {level: (level, baseline) for level in others}
-        found = contrasts(rows.assign(arm=rows["level"]), ["factor"], named=named)
-        for row in found.to_dict("records"):
-            interval = f" (95% interval {row['low']:+.2f} to {row['high']:+.2f})" if row["n"] > 1 else ""
-            lines.append(f"- {factor}, **{row['arm']}** against {baseline}: {row['mean']:+.2f} points{interval}")
-    n = table["replicate"].nunique()
-    return "\n".join(
-        [
-            f"Paired differences over {n} {'replicate' if n == 1 else 'replicates'}, each interval for itself, without "
-            "correction for their number. They describe these runs; a verdict wants at least "
-            f"{MIN_REPLICATES} replicates.",
-            "",
-            *lines,
-        ]
-    )
+        for row in contrasts(rows.assign(arm=rows["level"]), ["factor"], named=named).to_dict("records"):
+            line = f"- {factor}, **{row['arm']}** against {baseline}: {row['mean']:+.2f} points"
+            if row["n"] > 1:
+                line += f" (95% interval {row['low']:+.2f} to {row['high']:+.2f})"
+            if row["n"] >= MIN_REPLICATES:
+                line += ": they differ" if row["p_holm"] < 1 - LEVEL else ": not shown to differ"
+            lines.append(line)
+    if n < MIN_REPLICATES:
+        what = (
+            "each interval for itself, without correction for their number. They describe these runs; a verdict wants "
+            f"at least {MIN_REPLICATES} replicates."
+        )
+    else:
+        what = "each interval for itself; what is said to differ is corrected for a factor's comparisons (Holm)."
+    return "\n".join([f"Paired differences over {n} {'replicate' if n == 1 else 'replicates'}, {what}", "", *lines])

@@ -1,5 +1,7 @@
 """What the words say is what the tables say."""
 
+import re
+
 import pandas as pd
 import pytest
 import torch
@@ -67,6 +69,16 @@ def test_the_ablation_names_what_its_intervals_allow():
     text = report.ablation_conclusion(runs)
     assert "attention, **none** against SPAM: -0.97 points (95% interval -1.11 to -0.82)" in text
     assert "**SE** against SPAM: +0.00 points" in text
+    assert "a verdict wants at least 5 replicates" in text
+
+
+def test_the_ablation_gives_its_verdicts_with_five_replicates():
+    spam = [96.0, 96.5, 97.0, 96.2, 96.4]
+    runs, _ = levels({"SPAM": spam, "none": [v - 1 - 0.1 * i for i, v in enumerate(spam)], "SE": spam[::-1]})
+    text = report.ablation_conclusion(runs)
+    assert re.search(r"\*\*none\*\* against SPAM: -1.20 points .*: they differ$", text, flags=re.M)
+    assert re.search(r"\*\*SE\*\* against SPAM: .*: not shown to differ$", text, flags=re.M)
+    assert "a verdict wants" not in text
 
 
 @pytest.mark.parametrize(
