@@ -61,7 +61,11 @@ def gan_curves(history: pd.DataFrame, samples: Path | None = None) -> Figure:
             "mean of sigmoid(D)",
             {"d_real": "of real images", "d_fake": "of generated"},
         ),
-        ("Diversity within a class", "generated / real", {"diversity": "batch by batch"}),
+        (
+            "Diversity within a class",
+            "generated / real",
+            {"diversity": "all classes", "diversity_lowest": "the lowest"},
+        ),
     )
     for axis, (title, ylabel, lines) in zip(axes, panels, strict=False):
         for (column, label), colour in zip(lines.items(), ("#0072B2", "#E69F00"), strict=False):

@@ -25,7 +25,11 @@ def gan_conclusion(settings: Settings, gan: Run) -> str:
         balance = "as probabilities of being real: at the balance that Eq. 1 aims at both would be 0.5."
     sentences = [f"Over the last tenth of {steps:,} iterations D gives {beliefs}, {balance}"]
     if last.get("diversity", float("nan")) > 0:  # neither an older version's run, nor one whose batches have no pairs
-        sentences.append(f"Generated images of a class differ {last['diversity']:.2f} times as much as real ones do.")
+        lowest = last.get("diversity_lowest", float("nan"))
+        of_lowest = f", those of the least diverse {lowest:.2f} times" if lowest < last["diversity"] else ""
+        sentences.append(
+            f"Generated images of a class differ {last['diversity']:.2f} times as much as real ones do{of_lowest}."
+        )
     sentences.append(
         "Looks are not proof: whether the images are worth anything to a classifier, notebook 03 measures."
     )

@@ -17,6 +17,7 @@ FEWEST = 10  # rows of the history before anything is said: all GANs begin badly
 D_WINS = 0.8  # D(x) - D(G(z)), as probabilities
 DIVERGES = 10.0  # a mean loss in nats: D is wrong by a factor of e^10
 COLLAPSED = 0.3  # diversity: `train_gan.diversity`
+ONE_COLLAPSED = 0.15  # the lowest one of a class, which rests on few pairs
 
 
 def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
@@ -39,10 +40,15 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
         found["the losses run away"] = (
             f"D's is {last['loss_d']:.1f}, G's {last['loss_g']:.1f}; try a smaller gan.lr, or gan.beta1=0.0"
         )
+    remedies = " or ".join([*augment, "a smaller gan.lr", "more real images"])
     if last.get("diversity", 1.0) < COLLAPSED:  # histories of older versions have none
         found["samples collapse"] = (
-            f"images of a class differ {last['diversity']:.2f} times as much as real ones do; try "
-            f"{' or '.join([*augment, 'a smaller gan.lr', 'more real images'])}"
+            f"images of a class differ {last['diversity']:.2f} times as much as real ones do; try {remedies}"
+        )
+    elif last.get("diversity_lowest", 1.0) < ONE_COLLAPSED:
+        found["a class collapses"] = (
+            f"its images differ {last['diversity_lowest']:.2f} times as much as real ones do; the samples show which; "
+            f"try {remedies}"
         )
     return found
 

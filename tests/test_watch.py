@@ -14,7 +14,7 @@ from rag_lib.train_gan import diversity, train_gan
 from rag_lib.watch import FEWEST, Warnings, findings
 
 CONFIG = resolve(preset="smoke").gan
-GOOD = {"loss_d": 1.2, "loss_g": 1.0, "d_real": 0.6, "d_fake": 0.4, "diversity": 0.9}
+GOOD = {"loss_d": 1.2, "loss_g": 1.0, "d_real": 0.6, "d_fake": 0.4, "diversity": 0.9, "diversity_lowest": 0.7}
 
 
 def history(rows: int = 100, **last: float) -> pd.DataFrame:
@@ -31,7 +31,9 @@ def history(rows: int = 100, **last: float) -> pd.DataFrame:
         ({"loss_g": 12.0}, "the losses run away", "smaller gan.lr"),
         ({"loss_d": -11.0}, "the losses run away", "smaller gan.lr"),
         ({"diversity": 0.1}, "samples collapse", "gan.diff_augment=True"),
-        ({"diversity": float("nan")}, None, ""),  # no class came twice in a batch
+        ({"diversity": 0.1, "diversity_lowest": 0.01}, "samples collapse", "gan.diff_augment=True"),
+        ({"diversity_lowest": 0.05}, "a class collapses", "gan.diff_augment=True"),  # regression: 1 of 10 was not seen
+        ({"diversity": float("nan"), "diversity_lowest": float("nan")}, None, ""),  # no class came twice in a batch
     ],
 )
 def test_what_goes_wrong_is_named_with_what_to_try(last, name, advice):
@@ -51,19 +53,29 @@ def test_all_gans_begin_badly_and_the_hinge_loss_makes_no_probabilities():
 
 
 def test_a_run_without_diversity_is_from_an_older_version():
-    assert not findings(history().drop(columns="diversity"), CONFIG)
-    assert gan_curves(history().drop(columns="diversity"))
+    older = history().drop(columns=["diversity", "diversity_lowest"])
+    assert not findings(older, CONFIG)
+    assert gan_curves(older)
 
 
 def test_diversity_is_that_of_the_generated_images_over_that_of_the_real_ones():
     torch.manual_seed(0)
     real, y = torch.rand(20, 1, 28, 28), torch.arange(20) % 4
-    assert diversity(real, real, y) == 1
-    assert diversity(real, real / 2, y) == pytest.approx(0.5)
+    assert diversity(real, real, y) == (1, 1)
+    assert diversity(real, real / 2, y) == (pytest.approx(0.5), pytest.approx(0.5))
     # one image a class: nothing differs within a class, whatever differs between them
-    assert diversity(real, real[y], y) < 1e-3
-    assert diversity(real[:4], real[:4], y[:4]).isnan()
-    assert diversity(real[y], real, y).isnan()  # regression: it was infinite
+    assert max(diversity(real, real[y], y)) < 1e-3
+    assert all(value.isnan() for value in diversity(real[:4], real[:4], y[:4]))
+    assert all(value.isnan() for value in diversity(real[y], real, y))  # regression: it was infinite
+
+
+def test_the_collapse_of_one_class_is_the_lowest_diversity():
+    torch.manual_seed(0)
+    real, y = torch.rand(20, 1, 28, 28), torch.arange(20) % 4
+    fake = torch.where((y == 2)[:, None, None, None], real[2], real)
+    together, lowest = diversity(real, fake, y)
+    assert together == pytest.approx(0.75, abs=0.02)
+    assert lowest < 1e-3
 
 
 def test_a_training_shows_every_row_of_its_history_to_who_watches(digits):
