@@ -47,7 +47,8 @@ def settings_for(
     """
     if pretrained is not None:
         given = {"dataset": dataset, "seed": seed, "gan_steps": gan_steps, "arms": arms, "replicates": replicates}
-        return _settings_of_pretrained(pretrained, preset, classifier_steps, check_overrides(overrides), given)
+        deltas = check_overrides(overrides) | ({"engine.name": engine} if engine != "local" else {})
+        return _settings_of_pretrained(pretrained, preset, classifier_steps, deltas, given)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     deltas = {**check_overrides(overrides), **{name: n for name, n in steps.items() if n is not None}}
     deltas |= {"engine.name": engine} if engine != "local" else {}

@@ -1,5 +1,6 @@
 """The same study on a Ray cluster of this machine: the same bytes, and what is left when parts of it die."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ import pytest
 import torch
 
 from rag_lib import study
-from rag_lib.cluster import on_ray
-from rag_lib.config import Settings
+from rag_lib.cluster import Grid, connect, on_ray
+from rag_lib.config import DataConfig, Settings
 from rag_lib.errors import UserError
 from rag_lib.jobs import Job, jobs
-from rag_lib.paths import ROOT
+from rag_lib.paths import ROOT, results_dir
 from rag_lib.presets import resolve
-from rag_lib.runs import Run, finished
+from rag_lib.runs import Run, finished, lock_of
+from rag_lib.storage import locked
 
 if TYPE_CHECKING:  # it is wanted only where these tests run
     from ray.cluster_utils import Cluster
@@ -69,8 +71,11 @@ def interrupted(settings: Settings, after: int, strike: Callable[[], object]) ->
 
 
 def kill_a_worker() -> None:
-    """The process of a run that is being computed: Ray calls it after the run."""
-    while not (busy := [p for p in psutil.process_iter() if p.name().startswith("ray::class")]):
+    """The process of a run that is being computed, of this cluster: Ray calls it after the run."""
+    deadline = time.monotonic() + 60
+    mine = psutil.Process().children
+    while not (busy := [p for p in mine(recursive=True) if p.name().startswith("ray::class")]):
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     busy[0].kill()
 
@@ -137,7 +142,7 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, results):
 def test_a_run_that_fails_stops_no_other_and_is_named_with_its_config_and_a_way_to_try_again(cluster, capfd):
     overrides = {"classifiers": {"cnn": 1, "resnet18": 1}, "resnet18.lr": 1e30, "resnet18.schedule": "step"}
     settings = grid(cluster, **overrides)
-    with pytest.raises(UserError, match="12 of 32 runs failed, the others are finished; to try them again: python -m"):
+    with pytest.raises(UserError, match="12 of 32 runs failed, the others are finished; to try again: ask for"):
         study.run([settings])
     failed = [job for job in jobs([settings]) if not finished(job.id)]
     assert {job.config.model for job in failed} == {"resnet18"}
@@ -155,3 +160,64 @@ def test_what_cannot_be_had_is_refused_in_a_line(cluster, results):
         study.run([settings])
     assert "\n" not in str(error.value)
     assert not (results / "runs").exists()
+
+
+def test_a_run_without_a_share_of_a_gpu_sees_none_and_one_with_a_share_has_a_process_of_its_own(cluster):
+    """Regression: a process that went on to another GPU would have stayed on its first."""
+    cluster.add_node(num_cpus=1, num_gpus=2)
+    settings = grid(cluster, **{"engine.gan_gpus": 0.5})
+    ray = connect(settings.engine)
+    try:
+        made = Grid(ray, settings.engine, jobs([settings]))
+
+        def process() -> tuple[int, str]:
+            return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+        seen = ray.get([made.task("gan", process).remote() for _ in range(4)])
+        assert len({pid for pid, _ in seen}) == 4
+        assert {gpu for _, gpu in seen} <= {"0", "1"}
+        assert "GPU" not in made.takes("classifier")
+    finally:
+        ray.shutdown()
+    study.run([settings])
+    assert set(pd.read_csv(results_dir() / "tables" / "classify_provenance.csv")["device"]) == {"cpu"}
+
+
+def test_little_is_handed_over_at_once_and_nothing_is_kept_in_memory(cluster):
+    """Regression: the images of all replicates went into the cluster's memory at the start, and stayed there."""
+    settings = grid(cluster)
+    ray = connect(settings.engine)
+    try:
+        made = Grid(ray, settings.engine, jobs([settings]))
+        most, kept = 0, 0
+        for _ in made.runs():
+            most = max(most, len(made.under_way))
+            kept = max(kept, len([key for key in made.in_memory if isinstance(key, DataConfig)]))
+        assert 1 < most <= made.room() == 4
+        assert kept < 4  # of four replicates
+        assert not made.in_memory
+    finally:
+        ray.shutdown()
+
+
+def test_a_folder_that_another_process_holds_does_not_stop_the_others(cluster):
+    """Regression: nothing was fetched or handed over until it was free."""
+    settings = grid(cluster)
+    planned = jobs([settings])
+    held = next(job for job in planned if job.kind == "classifier" and job.config.gan is None and not job.needs)
+    ids = []
+    with locked(lock_of(held.id), ""):
+        runs = on_ray(settings.engine, planned)
+        while len(ids) < 20:
+            ids.append(next(runs)[0].id)
+    assert held.id not in ids
+    assert held.id in [job.id for job, _ in runs]
+
+
+def test_a_pretrained_generator_needs_no_clone_on_the_other_machines(cluster):
+    overrides = {"classifiers": {"cnn": 1}, "engine.address": cluster.address}
+    settings = study.settings_for(preset="smoke", pretrained="mnist", engine="ray", overrides=overrides)
+    assert settings.engine.name == "ray"
+    gan = next(job for job in jobs([settings]) if job.kind == "gan")
+    assert [job.id for job, _ in on_ray(settings.engine, [gan])] == [gan.id]
+    assert finished(gan.id)

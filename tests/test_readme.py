@@ -273,7 +273,7 @@ def test_the_ablations_say_what_they_say_in_the_table(published):
     of_attention, of_labels, _ = parameters_of_the_report()["ablations"]
     for ablation, level, words in (
         (of_attention, "none", "differs by {:+.2f} points (95% interval {:+.2f} to {:+.2f}) from one trained on"),
-        (of_labels, "pseudo", "is worth {:+.2f} points ({:+.2f} to {:+.2f}, three replicates) more than"),
+        (of_labels, "pseudo", "were worth {:+.2f} points ({:+.2f} to {:+.2f}) more than"),
     ):
         levels = plans.ablation(**ablation)
         table = published("classify").set_index("run_id").loc[jobs.ids_of(list(levels.values()))["classifier"]]
@@ -283,7 +283,9 @@ def test_the_ablations_say_what_they_say_in_the_table(published):
         found = contrasts(rows.assign(arm=rows["level"]), ["factor"], named=named).set_index("arm")
         assert words.format(*found.loc[level, ["mean", "low", "high"]]) in said
         assert (found["n"] == ablation["replicates"]).all()
-        if ablation is of_attention:
+        if ablation is of_labels:
+            assert f"125 iterations each, {found.loc['per class', 'mean']:.2f}" in said
+        else:
             assert found["verdict"].str.startswith("not shown").all()
 
 
@@ -310,11 +312,11 @@ def test_what_ray_costs_is_what_was_measured_and_the_estimate_follows_from_it(pu
         overhead = "" if engine == "local" else f"{row['overhead_ms_per_run']:.0f}"
         assert [cell.strip() for cell in line.split("|")[3:5]] == [f"{row['seconds']:.1f}", overhead]
         assert row["runs"] == 202
-    seconds = round(of_grid.loc[("ray", 2), "overhead_ms_per_run"]) / 1000
+    seconds = round(of_grid["overhead_ms_per_run"].max()) / 1000
     said = " ".join(TEXT.split())
     for words in (
         f"64 GPUs take {10_000 / 64:.0f} minutes",
-        f"With {1000 * seconds:.0f} ms a run the overhead is {10_000 * seconds / 60:.0f} minutes",
+        f"With the worst row's {1000 * seconds:.0f} ms the overhead is {10_000 * seconds / 60:.0f} minutes",
         f"take in {1 / seconds:.1f} runs a second",
         f"idle {1 - seconds * 64 / 60:.0%} of the time, since 64 GPUs finish {64 / 60:.2f}",
         f"takes less than {64 * seconds:.0f} seconds",
