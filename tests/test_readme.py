@@ -238,6 +238,19 @@ def test_what_diffaugment_changes_is_what_the_table_says(published):
         assert f"{before} {row['mean']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f})" in said
 
 
+def test_labels_from_a_classifier_do_beside_real_images_what_the_table_says(published):
+    of_report = parameters_of_the_report()
+    (n_real,), seed = of_report["pseudo_labels"]["n_real"], of_report["pseudo_labels"]["seed"]
+    overrides = {"classifiers": {"cnn": 3}, "gan.labels": "pseudo", "data.split_seed": seed, "data.n_real": n_real}
+    arms = ["original", "mixed_add", "generated"]
+    asked = resolve("mnist", overrides=overrides, seed=seed, arms=arms, replicates=5)
+    table = published("classify").set_index("run_id").loc[jobs.ids_of([asked])["classifier"]].reset_index()
+    row = contrasts(table, ["classifier"]).set_index("arm").loc["mixed_add"]
+    assert row["verdict"].startswith("hurts")
+    said = f"change the accuracy by {row['mean']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}). They hurt."
+    assert said in " ".join(TEXT.split())
+
+
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 NUMBER = r"[-+]?\d[\d,.]*\d|\d"
 VERDICTS = {"helps": "有益", "hurts": "有害", "not shown": "未证实"}
@@ -270,7 +283,8 @@ def test_the_chinese_tables_and_differences_are_the_english_ones_in_their_order(
 def test_the_ablations_say_what_they_say_in_the_table(published):
     """On MNIST: none against SPAM, with no attention shown to differ; pseudo-labels against conditional ones."""
     said = " ".join(TEXT.split())
-    of_attention, of_labels, _ = parameters_of_the_report()["ablations"]
+    of_report = parameters_of_the_report()
+    of_attention, of_labels = of_report["attention"], of_report["labels"]
     for ablation, level, words in (
         (of_attention, "none", "differs by {:+.2f} points (95% interval {:+.2f} to {:+.2f}) from one trained on"),
         (of_labels, "pseudo", "were worth {:+.2f} points ({:+.2f} to {:+.2f}) more than"),
