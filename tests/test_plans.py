@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from rag_lib import plans, study
-from rag_lib.__main__ import parameters as given
 from rag_lib.__main__ import parser
 from rag_lib.errors import UserError
+from rag_lib.options import parameters as given
 
 SMOKE = {"dataset": "mnist5k", "preset": "smoke"}
 

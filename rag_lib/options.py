@@ -1,0 +1,71 @@
+"""The command line's options for a study, and the parameters that they give."""
+
+import argparse
+import ast
+from pathlib import Path
+from typing import Any
+
+from rag_lib import plans
+from rag_lib.errors import UserError
+from rag_lib.presets import DATASETS, PRESETS
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with this project's one line for what the user can mend."""
+
+    def error(self, message: str):
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
+    """The options of one of the commands `train`, `gallery`, `classify`, `low_data`, `ablation` and `notebooks`."""
+    datasets = ", ".join(name for name in DATASETS if name != "folder")
+    sub.add_argument("--dataset", default="mnist5k", help=f"{datasets}, or folder:PATH (default: mnist5k)")
+    sub.add_argument("--preset", default="quick", help=f"{', '.join(PRESETS)} (default: quick)")
+    sub.add_argument("--seed", type=int, default=0, help="the GAN's seed (default: 0)")
+    sub.add_argument("--gan-steps", type=int, help="the GAN's iterations (default: the preset's)")
+    sub.add_argument("--classifier-steps", type=int, help="the classifiers' iterations (default: the preset's)")
+    if command == "gallery":
+        sub.add_argument("--pretrained", help="a generator that comes with the study, such as mnist")
+    if command not in ("train", "gallery"):
+        sub.add_argument("--arms", help="commas between them (default: those of the notebook)")
+        text = "draws of the real images, each with a GAN of its own (default: 1; 5 give a verdict)"
+        sub.add_argument("--replicates", type=int, default=1, help=text)
+        sub.add_argument("--engine", default="local", help="local, one run after another, or ray (default: local)")
+        text = "of the Ray cluster's head (default: auto, the cluster that this machine is in)"
+        sub.add_argument("--address", help=text)
+        sub.add_argument("--dry-run", action="store_true", help="print how many runs it takes, and how long; stop")
+    sub.add_argument(
+        "--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
+        help="any other field, such as gan.lr=1e-4; may be given again",
+    )  # fmt: skip
+    if command == "low_data":
+        sub.add_argument("--n-real", default="100,600", help="real images in total, commas between (default: 100,600)")
+    if command == "ablation":
+        text = f"commas between them (default: {','.join(plans.ABLATION)})"
+        sub.add_argument("--factors", default=",".join(plans.ABLATION), help=text)
+
+
+def parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """The parameters of `study.settings_for`, and of the notebooks, that the options give."""
+    overrides = {}
+    for text in options.overrides:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text!r} must be FIELD=VALUE, such as gan.lr=1e-4")
+        try:
+            overrides[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            overrides[name] = value  # a word, such as cosine
+    names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps")
+    given = {name: getattr(options, name) for name in names} | {"overrides": overrides}
+    if "pretrained" in options:
+        given["pretrained"] = options.pretrained
+    if "arms" in options:
+        given |= {"arms": options.arms.split(",") if options.arms else None, "replicates": options.replicates}
+        given["engine"] = options.engine
+        overrides |= {"engine.address": options.address} if options.address else {}
+    kind, _, path = options.dataset.partition(":")
+    if kind == "folder" and path:  # a shell's relative path starts where the shell is; a notebook's, at the repository
+        given["dataset"] = f"folder:{Path(path).expanduser().absolute()}"
+    return given
