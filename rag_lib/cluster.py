@@ -162,11 +162,7 @@ class Grid:
                 self.settle(job, f"needs {lost[0]}, which failed")
             elif len(self.under_way) >= room or not self.finished.issuperset(job.needs):
                 still.append(job)
-            elif run := finished(job.id):
-                self.settle(job)
-                yield job, run
-            elif getattr(job.config, "pretrained", ""):  # nothing to compute: its file is here
-                run = compute(job, [], splits_of(job.data))
+            elif run := finished(job.id) or unpacked(job):
                 self.settle(job)
                 yield job, run
             elif is_locked(lock_of(job.id)):  # another process computes it
@@ -232,3 +228,8 @@ class Grid:
             if any(name in takes for takes in asked)
         ]
         return min(len(asked), round(max(shares, default=0)))
+
+
+def unpacked(job: Job) -> Run | None:
+    """The run of a pretrained generator, whose file is here and takes no computing; None for any other job."""
+    return compute(job, [], splits_of(job.data)) if getattr(job.config, "pretrained", "") else None
