@@ -95,8 +95,8 @@ def diversity(real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
     Summed distances, pixel by pixel, of the pairs of a batch that share a label; `real` and `fake` N x C x H x W, with
     the labels `y`. Two scalars, of all classes together and the lowest of any; near 1 for a good generator (the lowest
-    0.76 for other real images of CIFAR-10, in batches of 64), larger for noise; not a number where no label comes twice, or real images of
-    a label do not differ.
+    0.76 for other real images of CIFAR-10, in batches of 64), larger for noise; not a number where no label comes
+    twice, or real images of a label do not differ.
     """
     same = (y[:, None] == y).triu(1)
     # a quarter of the pixels says as much, and keeps this below a hundredth of a step's time
