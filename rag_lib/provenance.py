@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -36,10 +37,17 @@ def commit_of_code() -> str:
     return commit + ("+changes" if changed.stdout.strip() else "")
 
 
+def processor() -> str:
+    """Model of the CPU and its vector instructions: from one to another, the last digits of a sum differ."""
+    cpuinfo = Path("/proc/cpuinfo")  # where Linux names it, at least on x86
+    models = re.findall(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    return f"{models[0] if models else platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
 def environment(precision: str) -> dict[str, Any]:
     """What a run's numbers may depend on beside its config: commit, versions, device, threads, precision."""
     device = pick_device()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "commit": commit_of_code(),
         "rag_lib": __version__,

@@ -1,6 +1,7 @@
 """The GAN's loop, run for real at preset smoke."""
 
 import copy
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -14,6 +15,7 @@ from rag_lib.images import concat
 from rag_lib.losses import LOSSES
 from rag_lib.models.gan import Discriminator, Generator
 from rag_lib.presets import resolve
+from rag_lib.provenance import processor
 from rag_lib.train_gan import gan_step, train_gan
 
 SMOKE = replace(resolve(preset="smoke").gan, precision="fp32")
@@ -34,7 +36,10 @@ def test_a_run_leaves_its_history_samples_weights_and_surroundings(digits):
     assert (history[["d_real", "d_fake"]].to_numpy() > 0).all()
     assert (history[["d_real", "d_fake"]].to_numpy() < 1).all()
     assert [p.name for p in sorted((run.folder / "samples").glob("*"))][-1] == "step-000008.png"
-    assert {"commit", "torch", "device", "threads", "precision", "seconds"} <= run.environment().keys()
+    around = run.environment()
+    assert {"commit", "torch", "device", "threads", "precision", "seconds"} <= around.keys()
+    assert around["platform"] == f"{sys.platform} {processor()}"  # two of one architecture give other last digits
+    assert processor().endswith(torch.backends.cpu.get_cpu_capability())
     assert not run.reused
     assert train_gan(SMOKE, digits.train).reused
 
