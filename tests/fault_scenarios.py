@@ -57,6 +57,18 @@ def status_of(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def kill_from(step: int, pid: int, runs: Path, chance: random.Random) -> bool:
+    """Kills the process at a random moment after its first checkpoint from `step` on; whether it was still running."""
+    deadline = time.monotonic() + 60
+    while not any(int(p.stem.split("-")[1]) >= step for p in runs.rglob("checkpoint-*.pt")):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no checkpoint from step {step} on within a minute")
+        time.sleep(0.001)
+    time.sleep(chance.uniform(0.0, 0.02))  # into a step, or into the writing of a checkpoint
+    os.kill(pid, signal.SIGKILL)
+    return status_of(pid) == -signal.SIGKILL
+
+
 def into(folder: str, work: Callable[[], object]) -> Callable[[], object]:
     """`work` with a results folder of its own."""
     base = Path(os.environ["RAG_RESULTS"])
@@ -84,20 +96,18 @@ def attempts(folder: str) -> list[int]:
 def kills() -> dict:
     """Both trainings, each killed a dozen times at random moments, against the same ones left in peace."""
     chance = random.Random(20230501)
-    result = {"kills": 0, "with_a_checkpoint": 0}
+    n_kills = 0
     for config in (GAN, CLASSIFIER):
         assert status_of(fork(into("calm", lambda c=config: train(c)))) == 0
         assert status_of(fork(into("other", lambda c=config: train(replace(c, seed=1))))) == 0
         runs = Path(os.environ["RAG_RESULTS"]) / "stormy" / "runs"
-        for _ in range(12):
+        for step in sorted(chance.sample(range(1, 300), 12)):
             pid = fork(into("stormy", lambda c=config: train(c)))
-            time.sleep(chance.uniform(0.05, 0.5))
-            os.kill(pid, signal.SIGKILL)
-            result["kills"] += status_of(pid) == -signal.SIGKILL
-            result["with_a_checkpoint"] += bool(list(runs.rglob("checkpoint-*.pt")))
+            n_kills += kill_from(step, pid, runs, chance)
         assert status_of(fork(into("stormy", lambda c=config: train(c)))) == 0
     calm, stormy, other = artefacts("calm"), artefacts("stormy"), artefacts("other")
-    return result | {
+    return {
+        "kills": n_kills,
         "resumed": sum(n - 1 for n in attempts("stormy")),
         "files": len(calm),
         "same": calm == stormy,
@@ -180,11 +190,9 @@ def soak() -> dict:
     chance = random.Random(7)
     killed, memory, handles = 0, [], []
     for seed in range(50):
-        config = replace(GAN, steps=30, seed=seed) if seed % 2 else replace(CLASSIFIER, steps=30, seed=seed)
+        config = replace(GAN if seed % 2 else CLASSIFIER, steps=40, seed=seed)
         pid = fork(lambda c=config: train(c))
-        time.sleep(chance.uniform(0.0, 0.3))
-        os.kill(pid, signal.SIGKILL)
-        killed += status_of(pid) == -signal.SIGKILL
+        killed += kill_from(chance.randrange(1, 15), pid, results_dir() / "runs", chance)
         train(config)
         memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
         handles.append(len(os.listdir("/proc/self/fd")))
