@@ -7,7 +7,6 @@ pixels: the time of a step does not depend on what they show.
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -138,16 +137,9 @@ def main() -> None:
         if not options.only:  # after every row, so that an interrupted benchmark leaves what it has
             pd.DataFrame(rows).to_csv(tables / "bench.csv", index=False)
             pd.DataFrame(profiles).to_csv(tables / "bench_profile.csv", index=False)
-            machine = environment("auto") | {"processor": processor()}
+            machine = environment("auto") | {"cores": os.cpu_count()}
             pd.DataFrame([machine]).to_csv(tables / "bench_provenance.csv", index=False)
     print(pd.DataFrame(profiles).to_string(index=False))
-
-
-def processor() -> str:
-    """The processor's name and number of cores, as far as the system tells."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor()}"
 
 
 if __name__ == "__main__":
