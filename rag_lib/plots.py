@@ -139,21 +139,20 @@ def low_data(found: pd.DataFrame) -> Figure:
 def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
     """What changes bring, in points, against the number of real images, with intervals; 0 changes nothing.
 
+    A panel a change, each with a scale of its own: one may bring a hundred times what another does.
     `found`: one classifier's `statistics.contrasts` by the number of real images; `labels`: the changes, by their arm.
     """
-    figure, axis = plt.subplots(figsize=(7.2, 4.2))
-    axis.axhline(0, color="black", linewidth=1)
-    for i, (arm, label) in enumerate(labels.items()):
-        rows = found[found["arm"] == arm].sort_values("data.n_real")
-        _with_bars(axis, rows, shift=i - 0.5, color=COLOURS[arm], label=label)
-    _of_sizes(axis, sorted(found["data.n_real"].unique()))
-    axis.set_ylabel("change in accuracy (points)")
-    axis.legend(frameon=False, loc="upper right")
-    figure.tight_layout()
+    figure, axes = plt.subplots(1, len(labels), squeeze=False, figsize=(4.6 * len(labels), 3.8), layout="constrained")
+    for axis, (arm, label) in zip(axes[0], labels.items(), strict=True):
+        axis.axhline(0, color="black", linewidth=1)
+        _with_bars(axis, found[found["arm"] == arm].sort_values("data.n_real"), color=COLOURS[arm])
+        _of_sizes(axis, sorted(found["data.n_real"].unique()))
+        axis.set_title(label, loc="left", fontsize=11)
+    axes[0, 0].set_ylabel("change in accuracy (points)")
     return figure
 
 
-def _with_bars(axis, rows: pd.DataFrame, shift: float, **style) -> None:
+def _with_bars(axis, rows: pd.DataFrame, shift: float = 0.0, **style) -> None:
     """A line over the number of real images; `shift` sets lines side by side, so that their bars can be told apart."""
     bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
     axis.errorbar(rows["data.n_real"] * 1.04**shift, rows["mean"], yerr=bars, fmt="o-", capsize=3, **style)

@@ -117,9 +117,9 @@ def test_the_effects_stand_at_their_sizes_with_their_intervals():
         for n in (100, 50, 600)
     ]
     labels = {"mixed_add": "generated images, added", "original": "random rotation"}
-    (axis,) = plots.effects(pd.DataFrame(rows), labels).axes
-    assert [label.get_text() for label in axis.get_legend().get_texts()] == list(labels.values())
-    lines = [line.get_ydata().tolist() for line in axis.get_lines() if len(line.get_ydata()) == 3]
-    assert lines[0] == [-0.5, -1, -6]
-    assert [0.5, 1, 6] in lines
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["50", "100", "600"]
+    axes = plots.effects(pd.DataFrame(rows), labels).axes
+    assert [axis.get_title(loc="left") for axis in axes] == list(labels.values())
+    for axis, values in zip(axes, ([-0.5, -1, -6], [0.5, 1, 6]), strict=True):
+        lines = [line.get_ydata().tolist() for line in axis.get_lines() if len(line.get_ydata()) == 3]
+        assert lines[0] == values
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == ["50", "100", "600"]
