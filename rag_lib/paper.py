@@ -46,7 +46,7 @@ def against_paper(table: pd.DataFrame) -> str:
             "- The paper's claim is that `mixed` beats `original`. In its Table 1 it lies above with "
             f"{_above(paper)}, by {_range(paper)} points. Here it does with {_above(found)}: the differences are "
             f"{_range(found)}.",
-            "- The control: `mixed_add`, which takes no real image away, lies above `original` with "
+            "- The control: `mixed_add`, all real images and as many generated ones, lies above `original` with "
             f"{_above(added)}: {_range(added)} points.",
             f"- Real images alone, `original`, reach {original}% here and {of_paper}% in the paper. With "
             f"{_above(ours['original'] - best)} they lie above {best:.2f}%, the best value of the paper's table, "

@@ -2,7 +2,8 @@
 
 Distances between sets are taken in the features of a classifier trained on the same real images, so they are no
 Inception scores: `frechet_distance`, not `fid`. Real images that no training saw (`val`) are scored in the same way,
-as many as generated ones, for what the best possible generator would get.
+as many as generated ones, for what images that are certainly real get. It is no bound: generated images can lie
+nearer to the train images, in the features of a judge that was trained on these, than unseen real ones do.
 """
 
 import warnings

@@ -1,15 +1,17 @@
 """What the tables of classifiers say, in words and in small tables for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from rag_lib.config import ARMS, Settings
 from rag_lib.images import Images
-from rag_lib.plans import ABLATION, provenance
+from rag_lib.plans import ABLATION, command, provenance, published
 from rag_lib.presets import DEFAULT_ARMS
 from rag_lib.runs import finished
 from rag_lib.statistics import LEVEL, MIN_REPLICATES, contrasts, intervals, replicates
+from rag_lib.study import settings_for
 
 ARM_NAMES = {
     "generated": "generated images alone",
@@ -74,6 +76,21 @@ def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
     if missing:
         lines.append(f"  {missing} more runs are not published")
     return "\n".join(lines)
+
+
+def published_by_classifier(wanted: Mapping[str, tuple[int, int]], **parameters: Any) -> tuple[pd.DataFrame, str]:
+    """What is published of the study of `settings_for(**parameters)` with each of these classifiers.
+
+    `wanted`: how many replicates and seeds of each. The text is `completeness` of each.
+    """
+    parts, lines = [], []
+    for classifier, (n, seeds) in wanted.items():
+        overrides = parameters.get("overrides", {}) | {"classifiers": {classifier: seeds}}
+        part = parameters | {"replicates": n, "overrides": overrides}
+        rows, _, missing = published([settings_for(**part)])
+        parts.append(rows)
+        lines.append(completeness(rows, missing, command("classify", **part)))
+    return pd.concat(parts), "\n".join(lines)
 
 
 def interval_texts(found: pd.DataFrame) -> list[str]:

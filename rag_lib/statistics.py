@@ -92,5 +92,5 @@ def verdict(row: dict) -> str:
         return f"too few replicates ({n} of at least {MIN_REPLICATES})"
     if row["p_holm"] < 1 - LEVEL:
         return f"{'helps' if row['mean'] > 0 else 'hurts'}: {row['mean']:+.2f} points ({low:+.2f} to {high:+.2f})"
-    alone = ", significant by itself but not among the questions asked" if low > 0 or high < 0 else ""
+    alone = ", significant alone but not after correction for all questions asked" if low > 0 or high < 0 else ""
     return f"not shown{alone}: any effect from {low:+.2f} to {high:+.2f} points is compatible with these {n} replicates"

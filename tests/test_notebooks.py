@@ -159,7 +159,7 @@ def test_the_report_names_what_is_missing_and_draws_what_is_there(execute, resul
     assert "--n-real 600 --arms generated,original,mixed,mixed_add" in nothing
     assert "python -m rag_lib low-data --n-real 50,100,300,600,3000 --dataset mnist --replicates 5" in nothing
     assert "0 runs of classifiers: python -m rag_lib classify --dataset mnist5k --preset smoke" in nothing
-    assert "mnist5k-smoke: not published; notebook 02 draws it" in nothing
+    assert "mnist5k, 8 iterations: not published; notebook 02 draws it" in nothing
     assert not (results / "figures").exists()
     study.run([study.settings_for(preset="smoke", arms=["original", "original_plain"])])
     published = execute(REPORT, preset="smoke")

@@ -12,7 +12,7 @@ import torchvision
 
 from rag_lib import data, jobs, plans, report, study
 from rag_lib.__main__ import main
-from rag_lib.config import PAPER_CLASSIFIERS, STUDY_ARMS
+from rag_lib.config import PAPER_CLASSIFIERS, STUDY_ARMS, Settings
 from rag_lib.paper import TABLE_1
 from rag_lib.paths import ROOT
 from rag_lib.presets import resolve
@@ -190,6 +190,12 @@ def test_the_arms_of_few_images_are_those_of_the_published_table(few):
         assert row["n"] == 5
 
 
+def test_what_mixed_gains_over_its_half_is_what_the_table_says(few):
+    row = contrasts(few, ["classifier"], named={"": ("mixed", "original_half")}).iloc[0]
+    said = "`mixed` is {:+.2f} points ({:+.2f} to {:+.2f}) better than `original_half`"
+    assert said.format(*row[["mean", "low", "high"]]) in TEXT
+
+
 def test_the_table_of_sizes_is_computed_from_the_published_table(published):
     sizes = parameters_of_the_report()["sizes"]
     given = {"arms": plans.LOW_DATA_ARMS, "replicates": 5}
@@ -207,8 +213,11 @@ def test_the_table_of_sizes_is_computed_from_the_published_table(published):
         assert not verdict.startswith("helps")
     hurt = [n for n in sizes if found.loc[(n, "mixed_add"), "verdict"].startswith("hurts")]
     assert len(hurt) == 1
-    said = f"No number of real digits from 50 to 3,000 shows a gain, and with {hurt[0]} they hurt."
-    assert said in " ".join(TEXT.split())
+    said = (
+        f"None of the five numbers of real digits that we tried, from {sizes[0]} to {sizes[-1]:,}, shows a gain, and "
+    )
+    assert said + f"with {hurt[0]} they hurt." in " ".join(TEXT.split())
+    assert len(sizes) == 5
 
 
 def test_what_few_images_do_to_the_generators_is_what_the_table_says(published):
@@ -217,25 +226,41 @@ def test_what_few_images_do_to_the_generators_is_what_the_table_says(published):
     ]
     table = published("quality").set_index("run_id").loc[jobs.ids_of(studies)["quality"]]
     of_50, of_100 = (rows.mean(numeric_only=True) for _, rows in table.groupby("data.n_real"))
+    copied = 100 * table["duplicate_rate"][table["data.n_real"] == 50]
     said = " ".join(TEXT.split())
     assert f"with 50, {100 * of_50['duplicate_rate']:.2f}% of the generated digits lie nearer" in said
     assert f"do ({100 * of_50['duplicate_rate_unseen']:.2f}% would" in said
+    assert f"the five generators differ, from {copied.min():.2f}% to {copied.max():.2f}%)" in said
     assert f"(recall {of_100['recall']:.3f}, of unseen real digits {of_100['val_recall']:.3f})" in said
 
 
 def test_what_diffaugment_changes_is_what_the_table_says(published):
     report_of = parameters_of_the_report()
     overrides = {"classifiers": {"cnn": 3}, "gan.diff_augment": True, "data.n_real": 100}
-    tried = resolve("mnist", overrides=overrides, arms=plans.LOW_DATA_ARMS, replicates=5)
+    of_50, of_100, without = (
+        resolve("mnist", overrides=overrides | changed, arms=plans.LOW_DATA_ARMS, replicates=5)
+        for changed in ({"data.n_real": 50}, {}, {"gan.diff_augment": False})
+    )
     new = report_of["new_draws"]
     given = {"seed": new["seed"], "replicates": new["replicates"], "arms": ["original", "mixed_add", "generated"]}
     asked = resolve("mnist", overrides=overrides | {"data.split_seed": new["seed"]}, **given)
     said = " ".join(TEXT.split())
-    for settings, before in ((tried, "change the accuracy by"), (asked, "ten new draws with new generators:")):
-        table = published("classify").set_index("run_id").loc[jobs.ids_of([settings])["classifier"]].reset_index()
-        row = contrasts(table, ["classifier"]).set_index("arm").loc["mixed_add"]
+
+    def rows(settings: Settings) -> pd.DataFrame:
+        return published("classify").set_index("run_id").loc[jobs.ids_of([settings])["classifier"]].reset_index()
+
+    for settings, words in (
+        (of_50, "beside 50 real ones change the accuracy by {:+.2f} points ({:+.2f} to {:+.2f}), beside 100 by"),
+        (of_100, "beside 100 by {:+.2f} points ({:+.2f} to {:+.2f}), which is"),
+        (asked, "ten new draws of 100 with new generators: {:+.2f} points ({:+.2f} to {:+.2f})"),
+    ):
+        row = contrasts(rows(settings), ["classifier"]).set_index("arm").loc["mixed_add"]
         assert row["verdict"].startswith("not shown")
-        assert f"{before} {row['mean']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f})" in said
+        assert words.format(*row[["mean", "low", "high"]]) in said
+    on_and_off = [(name, rows(s).query("arm == 'mixed_add'")) for name, s in (("on", of_100), ("off", without))]
+    added = pd.concat([part.assign(arm=name) for name, part in on_and_off])
+    row = contrasts(added, ["classifier"], named={"": ("on", "off")}).iloc[0]
+    assert "which is {:+.2f} ({:+.2f} to {:+.2f}) better than without it".format(*row[["mean", "low", "high"]]) in said
 
 
 def test_labels_from_a_classifier_do_beside_real_images_what_the_table_says(published):
@@ -247,8 +272,14 @@ def test_labels_from_a_classifier_do_beside_real_images_what_the_table_says(publ
     table = published("classify").set_index("run_id").loc[jobs.ids_of([asked])["classifier"]].reset_index()
     row = contrasts(table, ["classifier"]).set_index("arm").loc["mixed_add"]
     assert row["verdict"].startswith("hurts")
-    said = f"change the accuracy by {row['mean']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}). They hurt."
+    said = f"change the accuracy by {row['mean']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}). They hurt;"
     assert said in " ".join(TEXT.split())
+    conditional = resolve("mnist", overrides={"data.n_real": n_real}, arms=plans.LOW_DATA_ARMS, replicates=5)
+    pseudo, conditional = (
+        published("quality").set_index("run_id").loc[jobs.ids_of([s])["quality"], "precision"].mean()
+        for s in (asked, conditional)
+    )
+    assert f"(precision {pseudo:.3f}, the conditional one's {conditional:.3f})" in " ".join(TEXT.split())
 
 
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
@@ -317,6 +348,18 @@ def test_the_speeds_are_those_of_the_published_benchmark(published):
         cells = [f"{row['ours_images_per_s']:,.0f}", *("" if pd.isna(r) else f"{r:.2f}" for r in ratios)]
         cells += [f"{row['share_of_peak']:.0%}", f"{row['share_of_data']:.1%}"]
         assert [cell.strip() for cell in line.split("|")[2:8]] == cells
+
+
+def test_the_time_of_the_papers_schedule_follows_from_the_benchmark(published):
+    per_second = published("bench").set_index("what")["ours_images_per_s"]
+    seconds = 0.0
+    for job in jobs.jobs([resolve("mnist", "paper")]):
+        if job.kind != "quality":
+            of_cnn = "GAN" if job.kind == "gan" else "cnn"
+            model = getattr(job.config, "model", of_cnn)
+            what = of_cnn if model == of_cnn else f"{model}, {job.config.stem} stem"
+            seconds += job.config.steps * job.config.batch_size / per_second[f"{what}, MNIST"]
+    assert f"| {seconds / 3600:.0f} hours for its five arms, computed from" in TEXT
 
 
 def test_what_ray_costs_is_what_was_measured_and_the_estimate_follows_from_it(published):
