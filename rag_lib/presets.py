@@ -32,7 +32,7 @@ DATASETS: dict[str, dict[str, Any]] = {
     "mnist": {},
     "fashion_mnist": {},
     "cifar10": _CIFAR,
-    "cifar10_jpeg": _CIFAR,  # a community export with lossy pixels: about 3 points harder
+    "cifar10_jpeg": _CIFAR,  # a community export with lossy pixels: not the same test
     # folder:PATH, anyone's images, in colour and with room for a random crop; the fast stem, since
     # nothing is known of what they show
     "folder": {"data.channels": 3, "data.stored_size": 32},
