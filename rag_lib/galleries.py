@@ -60,12 +60,12 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
 def rows(pictures: dict[str, Tensor], captions: dict[str, list[str]] | None = None) -> Figure:
     """Rows of uint8 images (N x C x H x W), each behind its name, and under a caption each where there are any."""
     texts = {
-        name: ["\n".join(wrapped(line, width=9) for line in text.splitlines()) for text in of_row]
+        name: ["\n".join(wrapped(line, width=10) for line in text.splitlines()) for text in of_row]
         for name, of_row in (captions or {}).items()
     }
     n = max(map(len, pictures.values()))
     lines = max((1 + text.count("\n") for of_row in texts.values() for text in of_row), default=0)
-    size = (0.62 * n + 1.5, (0.75 + 0.19 * lines) * len(pictures))
+    size = (0.68 * n + 1.5, (0.75 + 0.19 * lines) * len(pictures))  # rows of one height, so that columns stand in line
     figure, axes = plt.subplots(len(pictures), 1, figsize=size, squeeze=False)
     for axis, (name, x) in zip(axes[:, 0], pictures.items(), strict=True):
         axis.imshow(montage(x, columns=n), interpolation="none")
@@ -89,11 +89,11 @@ def over_training(samples: Path, classes: Sequence[str]) -> Figure:
     pictures = [plt.imread(file) for file in files]
     height = (pictures[0].shape[0] - GAP) // 4  # of the four rows of a grid, and the gap above each
     strips = np.concatenate([picture[GAP : GAP + height] for picture in pictures])
-    figure, axis = plt.subplots(figsize=(0.5 * strips.shape[1] / height + 1.2, 0.5 * len(files) + 0.3))
+    figure, axis = plt.subplots(figsize=(0.56 * strips.shape[1] / height + 1.2, 0.56 * len(files) + 0.3))
     axis.imshow(strips, interpolation="none")
     axis.set_yticks([(i + 0.5) * height for i in range(len(files))], [f"{step_of(file):,}" for file in files])
-    names = [wrapped(name, width=9) for name in classes[: round((strips.shape[1] - GAP) / height)]]
-    axis.set_xticks([GAP + (i + 0.5) * height for i in range(len(names))], names, fontsize=9)
+    names = [wrapped(name, width=10) for name in classes[: round((strips.shape[1] - GAP) / height)]]
+    axis.set_xticks([GAP + (i + 0.5) * height for i in range(len(names))], names, fontsize=7.5)
     axis.xaxis.tick_top()
     axis.set_ylabel("iterations")
     axis.grid(False)
