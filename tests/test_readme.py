@@ -161,6 +161,55 @@ def test_the_readmes_table_1_is_computed_from_the_published_table(classifier, pu
         assert f"| {classifier} | {of_paper} | not run |" in TEXT
 
 
+def test_the_readmes_table_2_is_computed_from_the_published_table(published):
+    report_of, table = parameters_of_the_report(), published("classify").set_index("run_id")
+    said = " ".join(TEXT.split())
+    best = report_of["best"]
+    for classifier, (replicates, seeds) in report_of["table_2"].items():
+        overrides = {"classifiers": {classifier: seeds}}
+        settings = resolve(**best, overrides=overrides, replicates=replicates)
+        rows = table.loc[jobs.ids_of([settings])["classifier"]].reset_index()
+        (row,) = report.summary(rows).to_dict("records")
+        ((config, _),) = settings.classifiers
+        passes = config.steps * config.batch_size / 45_000
+        cells = [classifier, f"{passes:.1f}", *(f"{row[arm]:.2f}" for arm in ARM_COLUMNS)]
+        assert "| " + " | ".join(cells) + " |" in TEXT
+        assert row["original"] == max(row.values())
+        own = report.summary(rows, "own_test_accuracy").loc[classifier]
+        if classifier == "fast_cnn":
+            tested = "`fast_cnn` from `mixed` is right about {mixed:.2f}%, above the {original:.2f}% of `original`"
+            assert tested.format(**own) in said
+            assert own["mixed"] > own["original"]
+    accuracy = {}
+    for classifier, (steps, arms) in report_of["longer"].items():
+        overrides = {"classifiers": {classifier: 1}, f"{classifier}.steps": steps}
+        for arm in arms:
+            (id,) = jobs.ids_of([resolve(**best, arms=[arm], overrides=overrides)])["classifier"]
+            accuracy[classifier, arm] = table.loc[id, "test_accuracy"]
+    assert f"trained three times as long `fast_cnn` reaches {accuracy['fast_cnn', 'original']:.2f} from them" in said
+    words = "`cnn` reaches {:.2f} from `original` and {:.2f} from `mixed_add`"
+    assert words.format(accuracy["cnn", "original"], accuracy["cnn", "mixed_add"]) in said
+    (id,) = jobs.ids_of([resolve(**best)])["quality"]
+    row = published("quality").set_index("run_id").loc[id]
+    judged = f"right about {row['judge_test_accuracy']:.2f}% of real test images sees the class that was asked for in "
+    assert judged + f"{row['gan_test_accuracy']:.2f}% of the generated ones" in said
+    assert f"{row['gan_seconds'] / 60:.0f} minutes of one core for the generator" in said
+
+
+def test_ten_times_the_steps_change_the_answer_no_more_than_the_readme_says(published):
+    report_of = parameters_of_the_report()
+    schedule, (replicates, seeds) = report_of["schedule"], report_of["ten_times"]["cnn"]
+    settings = study.settings_for(
+        **schedule | {"classifier_steps": 10 * schedule["classifier_steps"], "replicates": replicates},
+        arms=["original", "mixed_add", "mixed"],
+        overrides={"classifiers": {"cnn": seeds}},
+    )
+    rows = published("classify").set_index("run_id").loc[jobs.ids_of([settings])["classifier"]].reset_index()
+    (row,) = report.summary(rows).to_dict("records")
+    said = "`original` {original:.2f}, `mixed_add` {mixed_add:.2f} and `mixed` {mixed:.2f}"
+    assert said.format(**row) in " ".join(TEXT.split())
+
+
 @pytest.fixture(scope="module")
 def few(published):
     """The published runs with 600 real images."""
