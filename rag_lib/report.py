@@ -177,9 +177,11 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
     `by`: the columns whose groups the questions are asked of (`statistics.contrasts`).
     """
     by = list(by)
-    n = table.groupby(by)["replicate"].nunique().max()
+    counts = table.groupby(by)["replicate"].nunique()
+    n = counts.max()
     if n < MIN_REPLICATES:
         rests_on = "one generator and one draw" if n == 1 else f"{n} generators and {n} draws"
+        rests_on = rests_on if counts.min() == n else f"at most {rests_on}"
         return [
             f"All of this rests on {rests_on} of the real images, so it describes these runs. Whether generated images "
             f"help in general it cannot show: a verdict wants at least {MIN_REPLICATES} replicates."

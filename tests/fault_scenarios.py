@@ -57,16 +57,25 @@ def status_of(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kill_from(step: int, pid: int, runs: Path, chance: random.Random) -> bool:
-    """Kills the process at a random moment after its first checkpoint from `step` on; whether it was still running."""
-    deadline = time.monotonic() + 60
-    while not any(int(p.stem.split("-")[1]) >= step for p in runs.rglob("checkpoint-*.pt")):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"no checkpoint from step {step} on within a minute")
+def kill_from(step: int, work: Callable[[], object], runs: Path, chance: random.Random) -> bool:
+    """Starts `work` and kills it at a random moment after a checkpoint of its own from `step` on; whether it was there.
+
+    `runs`: the folder that it writes to.
+    """
+    step = max(step, newest(runs) + 1)  # one that is there already may be an earlier attempt's
+    pid = fork(work)
+    while newest(runs) < step:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return False  # it has ended
         time.sleep(0.001)
     time.sleep(chance.uniform(0.0, 0.02))  # into a step, or into the writing of a checkpoint
     os.kill(pid, signal.SIGKILL)
     return status_of(pid) == -signal.SIGKILL
+
+
+def newest(runs: Path) -> int:
+    """The step of the newest checkpoint in these folders; 0 where there is none."""
+    return max((int(p.stem.split("-")[1]) for p in runs.rglob("checkpoint-*.pt")), default=0)
 
 
 def into(folder: str, work: Callable[[], object]) -> Callable[[], object]:
@@ -102,8 +111,7 @@ def kills() -> dict:
         assert status_of(fork(into("other", lambda c=config: train(replace(c, seed=1))))) == 0
         runs = Path(os.environ["RAG_RESULTS"]) / "stormy" / "runs"
         for step in sorted(chance.sample(range(1, 300), 12)):
-            pid = fork(into("stormy", lambda c=config: train(c)))
-            n_kills += kill_from(step, pid, runs, chance)
+            n_kills += kill_from(step, into("stormy", lambda c=config: train(c)), runs, chance)
         assert status_of(fork(into("stormy", lambda c=config: train(c)))) == 0
     calm, stormy, other = artefacts("calm"), artefacts("stormy"), artefacts("other")
     return {
@@ -190,9 +198,8 @@ def soak() -> dict:
     chance = random.Random(7)
     killed, memory, handles = 0, [], []
     for seed in range(50):
-        config = replace(GAN if seed % 2 else CLASSIFIER, steps=40, seed=seed)
-        pid = fork(lambda c=config: train(c))
-        killed += kill_from(chance.randrange(1, 15), pid, results_dir() / "runs", chance)
+        config = replace(GAN if seed % 2 else CLASSIFIER, steps=100, seed=seed)
+        killed += kill_from(chance.randrange(1, 15), lambda c=config: train(c), results_dir() / "runs", chance)
         train(config)
         memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
         handles.append(len(os.listdir("/proc/self/fd")))
