@@ -214,6 +214,19 @@ def test_ten_times_the_steps_change_the_answer_no_more_than_the_readme_says(publ
     assert said.format(**row) in " ".join(TEXT.split())
 
 
+def test_the_verdicts_of_table_1_are_the_published_ones(published):
+    report_of = parameters_of_the_report()
+    replicates, seeds = report_of["table_1"]["cnn"]
+    overrides = {"classifiers": {"cnn": seeds}}
+    settings = study.settings_for(**report_of["schedule"], replicates=replicates, overrides=overrides)
+    rows = published("classify").set_index("run_id").loc[jobs.ids_of([settings])["classifier"]].reset_index()
+    found = contrasts(rows, ["classifier"]).set_index("arm").loc[["mixed", "mixed_add"]]
+    assert found["verdict"].str.startswith("hurts").all()
+    numbers = [number for row in found[["mean", "low", "high"]].to_numpy() for number in row]
+    said = "hurts `cnn`: {:+.2f} points ({:+.2f} to {:+.2f}) from `original` to `mixed`, and to `mixed_add` {:+.2f} "
+    assert (said + "({:+.2f} to {:+.2f})").format(*numbers) in " ".join(TEXT.split())
+
+
 @pytest.fixture(scope="module")
 def few(published):
     """The published runs with 600 real images."""
