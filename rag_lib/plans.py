@@ -1,4 +1,4 @@
-"""The studies beyond one comparison, as lists of settings: few real images, the ablation, and what is published."""
+"""The studies beyond one comparison, as lists of settings: few real images, the ablation, and how long they take."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from rag_lib.jobs import Job, ids_of
 from rag_lib.overrides import check_overrides
 from rag_lib.paths import results_dir
 from rag_lib.runs import finished, names_itself
-from rag_lib.study import TABLES, settings_for
+from rag_lib.study import settings_for
 
 LOW_DATA_ARMS = ("original_plain", "original", "mixed_add", "generated")
 ABLATION_ARMS = ("generated",)
@@ -106,28 +106,6 @@ def command(name: str, **parameters: Any) -> str:
             text = str(value) if isinstance(value, (str, int)) else ",".join(map(str, value))
             words.append(f"--{key.replace('_', '-')} {shlex.quote(text)}")
     return " ".join(words)
-
-
-def published(studies: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """What the tables under `results/tables` have of these studies: of the classifiers, of the generators.
-
-    Last, how many of their runs are missing there. Nothing is computed.
-    """
-    missing, found = 0, []
-    for kind, ids in ids_of(studies).items():
-        path = results_dir() / "tables" / f"{TABLES[kind]}.csv"
-        table = pd.read_csv(path) if path.exists() else pd.DataFrame({"run_id": []})
-        rows = table[table["run_id"].isin(ids)]
-        # in the order of the studies, not of the ids
-        found.append(rows.sort_values("run_id", key=lambda s, ids=ids: s.map(ids.index), ignore_index=True))
-        missing += len(ids) - len(rows)
-    return found[0], found[1], missing
-
-
-def provenance(ids: pd.Series) -> pd.DataFrame:
-    """Commit, versions, device, threads and seconds of these published runs of classifiers, a row a run."""
-    table = pd.read_csv(results_dir() / "tables" / "classify_provenance.csv")
-    return table[table["run_id"].isin(ids)]
 
 
 def outlook(planned: Sequence[Job]) -> pd.DataFrame:

@@ -1,17 +1,15 @@
 """What the tables of classifiers say, in words and in small tables for people."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from rag_lib.config import ARMS, Settings
 from rag_lib.images import Images
-from rag_lib.plans import ABLATION, command, provenance, published
+from rag_lib.plans import ABLATION
 from rag_lib.presets import DEFAULT_ARMS
 from rag_lib.runs import finished
 from rag_lib.statistics import LEVEL, MIN_REPLICATES, contrasts, intervals, replicates
-from rag_lib.study import settings_for
 
 ARM_NAMES = {
     "generated": "generated images alone",
@@ -56,41 +54,6 @@ def full_table(table: pd.DataFrame, classifiers: Sequence[str]) -> pd.DataFrame:
     rows = [*classifiers, *(name for name in found.index if name not in classifiers)]
     columns = [*DEFAULT_ARMS, *(arm for arm in found if arm not in DEFAULT_ARMS)]
     return found.replace("", "not run").reindex(index=rows, columns=columns, fill_value="not run")
-
-
-def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
-    """How many runs a published table has of a study, which command computes them, where and how long it took.
-
-    Runs that are published with another study, too, count in both.
-    """
-    lines = [f"{len(table)} runs of classifiers: {command}"]
-    if len(table):
-        of_runs = provenance(table["run_id"])
-        short = of_runs["commit"].str.replace(r"([0-9a-f]{7})[0-9a-f]{33}", r"\1", regex=True)  # "+changes" stays
-        devices = ", ".join(sorted(of_runs["device"].unique()))
-        threads = ", ".join(map(str, sorted(of_runs["threads"].unique())))
-        lines += [
-            f"  {of_runs['seconds'].sum() / 60:,.0f} minutes without the GANs on {devices}, threads {threads}; "
-            f"torch {', '.join(sorted(of_runs['torch'].unique()))}; commits {', '.join(sorted(short.unique()))}"
-        ]
-    if missing:
-        lines.append(f"  {missing} more runs are not published")
-    return "\n".join(lines)
-
-
-def published_by_classifier(wanted: Mapping[str, tuple[int, int]], **parameters: Any) -> tuple[pd.DataFrame, str]:
-    """What is published of the study of `settings_for(**parameters)` with each of these classifiers.
-
-    `wanted`: how many replicates and seeds of each. The text is `completeness` of each.
-    """
-    parts, lines = [], []
-    for classifier, (n, seeds) in wanted.items():
-        overrides = parameters.get("overrides", {}) | {"classifiers": {classifier: seeds}}
-        part = parameters | {"replicates": n, "overrides": overrides}
-        rows, _, missing = published([settings_for(**part)])
-        parts.append(rows)
-        lines.append(completeness(rows, missing, command("classify", **part)))
-    return pd.concat(parts), "\n".join(lines)
 
 
 def interval_texts(found: pd.DataFrame) -> list[str]:

@@ -5,7 +5,7 @@ import shlex
 import pandas as pd
 import pytest
 
-from rag_lib import plans, study
+from rag_lib import plans, published, study
 from rag_lib.__main__ import parser
 from rag_lib.errors import UserError
 from rag_lib.options import parameters as given
@@ -58,10 +58,10 @@ def test_a_bad_plan_is_refused_in_one_line(make, message):
 
 def test_published_is_what_the_tables_hold_of_a_plan_in_its_order(results):
     levels = plans.ablation(["output"], replicates=2, **SMOKE)
-    table, quality, missing = plans.published(list(levels.values()))
+    table, quality, missing = published.rows(list(levels.values()))
     assert (len(table), len(quality), missing) == (0, 0, 8)
     computed, _ = study.run([levels["output", "S * X"]])
-    table, quality, missing = plans.published(list(levels.values()))
+    table, quality, missing = published.rows(list(levels.values()))
     assert (len(table), len(quality), missing) == (2, 2, 4)
     assert list(table["run_id"]) == list(computed["run_id"])
     named = plans.by_level(table, levels, "classifier")
