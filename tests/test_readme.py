@@ -108,6 +108,16 @@ def published():
     return read
 
 
+@pytest.fixture(scope="module")
+def rows_of(published):
+    """Reads the published rows of these studies, in their order: of the classifiers, or of the generators (quality)."""
+
+    def read(*studies: Settings, kind: str = "classifier") -> pd.DataFrame:
+        return published(study.TABLES[kind]).set_index("run_id").loc[jobs.ids_of(studies)[kind]].reset_index()
+
+    return read
+
+
 ARM_COLUMNS = ("original_plain", "original", "mixed_add", "mixed", "generated")
 
 
@@ -161,14 +171,13 @@ def test_the_readmes_table_1_is_computed_from_the_published_table(classifier, pu
         assert f"| {classifier} | {of_paper} | not run |" in TEXT
 
 
-def test_the_readmes_table_2_is_computed_from_the_published_table(published):
-    report_of, table = parameters_of_the_report(), published("classify").set_index("run_id")
-    said = " ".join(TEXT.split())
+def test_the_readmes_table_2_is_computed_from_the_published_table(rows_of):
+    report_of, said = parameters_of_the_report(), " ".join(TEXT.split())
     best = report_of["best"]
     for classifier, (replicates, seeds) in report_of["table_2"].items():
         overrides = {"classifiers": {classifier: seeds}}
         settings = resolve(**best, overrides=overrides, replicates=replicates)
-        rows = table.loc[jobs.ids_of([settings])["classifier"]].reset_index()
+        rows = rows_of(settings)
         (row,) = report.summary(rows).to_dict("records")
         ((config, _),) = settings.classifiers
         passes = config.steps * config.batch_size / 45_000
@@ -184,23 +193,22 @@ def test_the_readmes_table_2_is_computed_from_the_published_table(published):
     for classifier, (steps, arms) in report_of["longer"].items():
         overrides = {"classifiers": {classifier: 1}, f"{classifier}.steps": steps}
         for arm in arms:
-            (id,) = jobs.ids_of([resolve(**best, arms=[arm], overrides=overrides)])["classifier"]
-            accuracy[classifier, arm] = table.loc[id, "test_accuracy"]
+            (row,) = rows_of(resolve(**best, arms=[arm], overrides=overrides)).to_dict("records")
+            accuracy[classifier, arm] = row["test_accuracy"]
     assert f"trained three times as long `fast_cnn` reaches {accuracy['fast_cnn', 'original']:.2f} from them" in said
     words = "with ten times as many it reaches {:.2f} from `original` and {:.2f} from `mixed_add`"
     assert words.format(accuracy["cnn", "original"], accuracy["cnn", "mixed_add"]) in said
-    (id,) = jobs.ids_of([resolve(**best)])["quality"]
-    row = published("quality").set_index("run_id").loc[id]
+    (row,) = rows_of(resolve(**best), kind="quality").to_dict("records")
     judged = f"right about {row['judge_test_accuracy']:.2f}% of real test images sees the class that was asked for in "
     assert judged + f"{row['gan_test_accuracy']:.2f}% of the generated ones" in said
     assert f"{row['gan_seconds'] / 60:.0f} minutes of one core for the generator" in said
-    (id,) = jobs.ids_of([resolve(**best, overrides={"cnn.steps": report_of["longer"]["cnn"][0]})])["quality"]
-    row = published("quality").set_index("run_id").loc[id]
+    longest = resolve(**best, overrides={"cnn.steps": report_of["longer"]["cnn"][0]})
+    (row,) = rows_of(longest, kind="quality").to_dict("records")
     judged = f"a better one, right about {row['judge_test_accuracy']:.2f}%, in {row['gan_test_accuracy']:.2f}%."
     assert judged in said
 
 
-def test_ten_times_the_steps_change_the_answer_no_more_than_the_readme_says(published):
+def test_ten_times_the_steps_change_the_answer_no_more_than_the_readme_says(rows_of):
     report_of = parameters_of_the_report()
     schedule, (replicates, seeds) = report_of["schedule"], report_of["ten_times"]["cnn"]
     settings = study.settings_for(
@@ -208,18 +216,18 @@ def test_ten_times_the_steps_change_the_answer_no_more_than_the_readme_says(publ
         arms=["original", "mixed_add", "mixed"],
         overrides={"classifiers": {"cnn": seeds}},
     )
-    rows = published("classify").set_index("run_id").loc[jobs.ids_of([settings])["classifier"]].reset_index()
+    rows = rows_of(settings)
     (row,) = report.summary(rows).to_dict("records")
     said = "`original` {original:.2f}, `mixed_add` {mixed_add:.2f} and `mixed` {mixed:.2f}"
     assert said.format(**row) in " ".join(TEXT.split())
 
 
-def test_the_verdicts_of_table_1_are_the_published_ones(published):
+def test_the_verdicts_of_table_1_are_the_published_ones(rows_of):
     report_of = parameters_of_the_report()
     replicates, seeds = report_of["table_1"]["cnn"]
     overrides = {"classifiers": {"cnn": seeds}}
     settings = study.settings_for(**report_of["schedule"], replicates=replicates, overrides=overrides)
-    rows = published("classify").set_index("run_id").loc[jobs.ids_of([settings])["classifier"]].reset_index()
+    rows = rows_of(settings)
     found = contrasts(rows, ["classifier"]).set_index("arm").loc[["mixed", "mixed_add"]]
     assert found["verdict"].str.startswith("hurts").all()
     numbers = [number for row in found[["mean", "low", "high"]].to_numpy() for number in row]
@@ -228,11 +236,10 @@ def test_the_verdicts_of_table_1_are_the_published_ones(published):
 
 
 @pytest.fixture(scope="module")
-def few(published):
+def few(rows_of):
     """The published runs with 600 real images."""
     overrides = {"data.n_real": 600, "classifiers": {"cnn": 3}}
-    ids = jobs.ids_of([resolve("mnist", "quick", overrides=overrides, arms=STUDY_ARMS, replicates=5)])["classifier"]
-    return published("classify").set_index("run_id").loc[ids].reset_index()
+    return rows_of(resolve("mnist", "quick", overrides=overrides, arms=STUDY_ARMS, replicates=5))
 
 
 def test_the_answer_is_the_published_one(few):
@@ -262,11 +269,11 @@ def test_what_mixed_gains_over_its_half_is_what_the_table_says(few):
     assert said.format(*row[["mean", "low", "high"]]) in TEXT
 
 
-def test_the_table_of_sizes_is_computed_from_the_published_table(published):
+def test_the_table_of_sizes_is_computed_from_the_published_table(rows_of):
     sizes = parameters_of_the_report()["sizes"]
     given = {"arms": plans.LOW_DATA_ARMS, "replicates": 5}
     studies = [resolve("mnist", overrides={"classifiers": {"cnn": 3}, "data.n_real": n}, **given) for n in sizes]
-    table = published("classify").set_index("run_id").loc[jobs.ids_of(studies)["classifier"]].reset_index()
+    table = rows_of(*studies)
     means = intervals(table, ["data.n_real", "arm"]).set_index(["data.n_real", "arm"])["mean"]
     found = contrasts(table, ["classifier", "data.n_real"]).set_index(["data.n_real", "arm"])
     for n in sizes:
@@ -286,11 +293,11 @@ def test_the_table_of_sizes_is_computed_from_the_published_table(published):
     assert len(sizes) == 5
 
 
-def test_what_few_images_do_to_the_generators_is_what_the_table_says(published):
+def test_what_few_images_do_to_the_generators_is_what_the_table_says(rows_of):
     studies = [
         resolve("mnist", overrides={"data.n_real": n}, arms=plans.LOW_DATA_ARMS, replicates=5) for n in (50, 100)
     ]
-    table = published("quality").set_index("run_id").loc[jobs.ids_of(studies)["quality"]]
+    table = rows_of(*studies, kind="quality")
     of_50, of_100 = (rows.mean(numeric_only=True) for _, rows in table.groupby("data.n_real"))
     copied = 100 * table["duplicate_rate"][table["data.n_real"] == 50]
     said = " ".join(TEXT.split())
@@ -300,7 +307,7 @@ def test_what_few_images_do_to_the_generators_is_what_the_table_says(published):
     assert f"(recall {of_100['recall']:.3f}, of unseen real digits {of_100['val_recall']:.3f})" in said
 
 
-def test_what_diffaugment_changes_is_what_the_table_says(published):
+def test_what_diffaugment_changes_is_what_the_table_says(rows_of):
     report_of = parameters_of_the_report()
     overrides = {"classifiers": {"cnn": 3}, "gan.diff_augment": True, "data.n_real": 100}
     of_50, of_100, without = (
@@ -311,40 +318,33 @@ def test_what_diffaugment_changes_is_what_the_table_says(published):
     given = {"seed": new["seed"], "replicates": new["replicates"], "arms": ["original", "mixed_add", "generated"]}
     asked = resolve("mnist", overrides=overrides | {"data.split_seed": new["seed"]}, **given)
     said = " ".join(TEXT.split())
-
-    def rows(settings: Settings) -> pd.DataFrame:
-        return published("classify").set_index("run_id").loc[jobs.ids_of([settings])["classifier"]].reset_index()
-
     for settings, words in (
         (of_50, "beside 50 real ones change the accuracy by {:+.2f} points ({:+.2f} to {:+.2f}), beside 100 by"),
         (of_100, "beside 100 by {:+.2f} points ({:+.2f} to {:+.2f}), which is"),
         (asked, "ten new draws of 100 with new generators: {:+.2f} points ({:+.2f} to {:+.2f})"),
     ):
-        row = contrasts(rows(settings), ["classifier"]).set_index("arm").loc["mixed_add"]
+        row = contrasts(rows_of(settings), ["classifier"]).set_index("arm").loc["mixed_add"]
         assert row["verdict"].startswith("not shown")
         assert words.format(*row[["mean", "low", "high"]]) in said
-    on_and_off = [(name, rows(s).query("arm == 'mixed_add'")) for name, s in (("on", of_100), ("off", without))]
+    on_and_off = [(name, rows_of(s).query("arm == 'mixed_add'")) for name, s in (("on", of_100), ("off", without))]
     added = pd.concat([part.assign(arm=name) for name, part in on_and_off])
     row = contrasts(added, ["classifier"], named={"": ("on", "off")}).iloc[0]
     assert "which is {:+.2f} ({:+.2f} to {:+.2f}) better than without it".format(*row[["mean", "low", "high"]]) in said
 
 
-def test_labels_from_a_classifier_do_beside_real_images_what_the_table_says(published):
+def test_labels_from_a_classifier_do_beside_real_images_what_the_table_says(rows_of):
     of_report = parameters_of_the_report()
     (n_real,), seed = of_report["pseudo_labels"]["n_real"], of_report["pseudo_labels"]["seed"]
     overrides = {"classifiers": {"cnn": 3}, "gan.labels": "pseudo", "data.split_seed": seed, "data.n_real": n_real}
     arms = ["original", "mixed_add", "generated"]
     asked = resolve("mnist", overrides=overrides, seed=seed, arms=arms, replicates=5)
-    table = published("classify").set_index("run_id").loc[jobs.ids_of([asked])["classifier"]].reset_index()
+    table = rows_of(asked)
     row = contrasts(table, ["classifier"]).set_index("arm").loc["mixed_add"]
     assert row["verdict"].startswith("hurts")
     said = f"change the accuracy by {row['mean']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}). They hurt;"
     assert said in " ".join(TEXT.split())
     conditional = resolve("mnist", overrides={"data.n_real": n_real}, arms=plans.LOW_DATA_ARMS, replicates=5)
-    pseudo, conditional = (
-        published("quality").set_index("run_id").loc[jobs.ids_of([s])["quality"], "precision"].mean()
-        for s in (asked, conditional)
-    )
+    pseudo, conditional = (rows_of(s, kind="quality")["precision"].mean() for s in (asked, conditional))
     precision = f"lower precision there, too ({pseudo:.3f}, on other draws the conditional one's is {conditional:.3f})"
     assert precision in " ".join(TEXT.split())
 
@@ -379,7 +379,7 @@ def test_the_chinese_tables_and_differences_are_the_english_ones_in_their_order(
     assert [VERDICTS[verdict.partition(",")[0]] for verdict in of_sizes] == [v.partition("（")[0] for v in in_chinese]
 
 
-def test_the_ablations_say_what_they_say_in_the_table(published):
+def test_the_ablations_say_what_they_say_in_the_table(rows_of):
     """On MNIST: none against SPAM, with no attention shown to differ; pseudo-labels against conditional ones."""
     said = " ".join(TEXT.split())
     of_report = parameters_of_the_report()
@@ -389,8 +389,7 @@ def test_the_ablations_say_what_they_say_in_the_table(published):
         (of_labels, "pseudo", "were worth {:+.2f} points ({:+.2f} to {:+.2f}) more than"),
     ):
         levels = plans.ablation(**ablation)
-        table = published("classify").set_index("run_id").loc[jobs.ids_of(list(levels.values()))["classifier"]]
-        rows = plans.by_level(table.reset_index(), levels, "classifier")
+        rows = plans.by_level(rows_of(*levels.values()), levels, "classifier")
         baseline, *others = rows["level"].unique()
         named = {other: (other, baseline) for other in others}
         found = contrasts(rows.assign(arm=rows["level"]), ["factor"], named=named).set_index("arm")
@@ -402,9 +401,8 @@ def test_the_ablations_say_what_they_say_in_the_table(published):
             assert found["verdict"].str.startswith("not shown").all()
 
 
-def test_the_judge_says_what_it_says_in_the_table(published):
-    (id,) = jobs.ids_of([resolve("mnist", "quick", overrides={"gan.steps": 10_000})])["quality"]
-    row = published("quality").set_index("run_id").loc[id]
+def test_the_judge_says_what_it_says_in_the_table(rows_of):
+    (row,) = rows_of(resolve("mnist", "quick", overrides={"gan.steps": 10_000}), kind="quality").to_dict("records")
     said = f"{row['judge_test_accuracy']:.2f}% of real ones, sees the digit that was asked for in "
     assert said + f"{row['gan_test_accuracy']:.2f}% of them" in " ".join(TEXT.split())
 
