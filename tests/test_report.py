@@ -119,6 +119,12 @@ def test_verdicts_say_when_nothing_can_be_asked_and_when_draws_overlap():
     assert "share most of it" not in report.verdicts(table(GROUPS, replicates=5))[-1]
 
 
+def test_classifiers_with_unequal_replicates_are_not_said_to_rest_on_as_many():
+    rows = pd.concat([table(GROUPS, replicates=3), table(GROUPS).assign(classifier="resnet18")])
+    assert "rests on at most 3 generators and 3 draws of" in report.verdicts(rows)[0]
+    assert "rests on 3 generators and 3 draws of" in report.verdicts(table(GROUPS, replicates=3))[0]
+
+
 def test_a_class_that_a_labeller_never_sees_is_left_out(tmp_path):
     pd.DataFrame([[3, 1], [0, 0]], index=["a", "b"], columns=["a", "b"]).to_csv(tmp_path / "confusion.csv")
     metrics = {"judge_test_accuracy": 0.9, "gan_test_accuracy": 0.75}
