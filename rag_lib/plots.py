@@ -139,7 +139,7 @@ def low_data(found: pd.DataFrame) -> Figure:
 def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
     """What changes bring, in points, against the number of real images, with intervals; 0 changes nothing.
 
-    A panel a change, each with a scale of its own: one may bring a hundred times what another does.
+    A panel a change, each with a scale of its own, so that a small one is seen beside a large one.
     `found`: one classifier's `statistics.contrasts` by the number of real images; `labels`: the changes, by their arm.
     """
     figure, axes = plt.subplots(1, len(labels), squeeze=False, figsize=(4.6 * len(labels), 3.8), layout="constrained")

@@ -220,6 +220,9 @@ def test_ten_times_the_steps_change_the_answer_no_more_than_the_readme_says(rows
     (row,) = report.summary(rows).to_dict("records")
     said = "`original` {original:.2f}, `mixed_add` {mixed_add:.2f} and `mixed` {mixed:.2f}"
     assert said.format(**row) in " ".join(TEXT.split())
+    seen = schedule["classifier_steps"] * settings.classifiers[0][0].batch_size
+    passes = f"{seen / 55_000:.2f} passes over the 55,000 real images and {seen / 110_000:.2f} over the 110,000 of"
+    assert passes in " ".join(TEXT.split())
 
 
 def test_the_verdicts_of_table_1_are_the_published_ones(rows_of):
