@@ -50,9 +50,9 @@ def contrasts(
     """The paired differences that the questions in `named` ask for, in each group `by`: one row a question.
 
     Columns: question, arm, baseline, mean, low, high (t interval of the difference, in the unit of `value`), n
-    (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the group's questions;
-    groups that differ in the number of real images alone are one family) and verdict. A question that an arm is
-    missing for has no row.
+    (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the questions of all
+    classifiers and of all numbers of real images; groups that differ otherwise are families of their own) and verdict.
+    A question that an arm is missing for has no row.
     """
     wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
     parts = []
@@ -67,7 +67,7 @@ def contrasts(
     result = pd.concat(parts, ignore_index=True)
     judged = result[result["n"] >= MIN_REPLICATES]  # fewer get no verdict, so they are not in the family either
     result["p_holm"] = float("nan")
-    apart = [column for column in by if column != "data.n_real"]
+    apart = [column for column in by if column not in ("classifier", "data.n_real")]
     families = judged.groupby(apart, sort=False, dropna=False) if apart else [((), judged)]
     for _, family in families:
         result.loc[family.index, "p_holm"] = multipletests(family["p"], method="holm")[1]

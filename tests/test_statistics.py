@@ -104,6 +104,14 @@ def test_the_sizes_of_one_study_are_one_family(by):
     assert alone["p_holm"][0] == pytest.approx(alone["p"][0])
 
 
+def test_the_classifiers_of_one_study_are_one_family():
+    """Regression: each classifier's questions were corrected by themselves, as if the others had not been asked."""
+    values = {"a": [1, 1.1, 0.9, 1.0, 1.05], "b": [0.0] * 5}
+    table = pd.concat([tidy(values), tidy(values).assign(classifier="resnet18")])
+    rows = contrasts(table, ["classifier"], named=QUESTIONS)
+    assert rows["p_holm"].tolist() == pytest.approx((2 * rows["p"]).tolist())
+
+
 @pytest.fixture
 def uncollected(monkeypatch):
     """statsmodels collects garbage at every call, which takes longer than all else in two thousand studies."""
