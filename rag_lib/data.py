@@ -43,8 +43,8 @@ def load(config: DataConfig) -> Splits:
 
     Sets with a test part keep it, and give 5,000 (own folders a tenth) of their training images to `val`;
     sets without one give a fifth to `test` and a tenth to `val`; every class gives at least one image.
-    Of what is left `n_real` images become `train`, class by class in proportion and at least one of each, and `val`
-    is cut to as many: whoever has few real images has no more of them to choose by. Raises `UserError` where files are
+    Of what is left `n_real` images become `train`, class by class in proportion, and `val` is cut to about as many:
+    whoever has few real images has no more of them to choose by. Raises `UserError` where files are
     missing, damaged or unusable.
     """
     splits = _whole(config)
@@ -61,6 +61,11 @@ def load(config: DataConfig) -> Splits:
         if len(images) > config.n_real:
             subset, _ = stratified_split(images.y, (config.n_real,), config.split_seed, at_least=1)
             parts[name] = images[subset]
+    if len(parts["train"]) != config.n_real:
+        raise UserError(
+            f"data.n_real = {config.n_real} is too few for the rare classes of {config.dataset}: in proportion some "
+            f"would get none, and with one of each they are {len(parts['train'])}; choose a larger number, or 0 for all"
+        )
     return Splits(**parts, test=splits.test)
 
 

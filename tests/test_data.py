@@ -450,3 +450,14 @@ def test_a_draw_depends_on_the_split_seed_and_smaller_draws_lie_in_larger_ones(n
 def test_more_real_images_than_there_are_or_fewer_than_classes_are_refused(n, numbered):
     with pytest.raises(UserError, match=f"data.n_real = {n} is out of range.*at least 10 and at most 1500"):
         data.load(DataConfig(dataset="mnist", n_real=n))
+
+
+def test_so_few_images_that_a_rare_class_would_have_none_are_refused(monkeypatch):
+    """Regression: n_real = 30 silently became 50."""
+    y = torch.cat([torch.zeros(5_000, dtype=torch.int64), torch.arange(1, 21).repeat_interleave(50)])
+    unequal = Images(torch.zeros(len(y), 1, 28, 28, dtype=torch.uint8), y, tuple(map(str, range(21))))
+    monkeypatch.setattr(data, "N_VAL", 500)
+    monkeypatch.setitem(data.NAMED, "mnist", lambda config: (unequal, unequal[:10]))
+    with pytest.raises(UserError, match=r"data.n_real = 30 is too few for the rare classes of mnist.*they are 4\d;"):
+        data.load(DataConfig(dataset="mnist", n_real=30))
+    assert len(data.load(DataConfig(dataset="mnist", n_real=300)).train) == 300
