@@ -124,9 +124,10 @@ def low_data(found: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(7.2, 4.2))
     sizes = sorted(found["data.n_real"].unique())
     colours = colours_of(arm_order(found["arm"]))
-    for i, arm in enumerate(found["arm"].unique()):
+    arms = found["arm"].unique()
+    for i, arm in enumerate(arms):
         rows = found[found["arm"] == arm].sort_values("data.n_real")
-        _with_bars(axis, rows, shift=i - 1.5, color=colours[arm], label=arm)
+        _with_bars(axis, rows, shift=i - (len(arms) - 1) / 2, color=colours[arm], label=arm)
     _of_sizes(axis, sizes)
     axis.set_ylabel("accuracy on real test images (%)")
     # intervals of two replicates may reach far beyond what an accuracy can be

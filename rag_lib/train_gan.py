@@ -59,17 +59,19 @@ def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, wat
     return cached("gan", config, lambda folder: _train(config, train, folder, labeller, watch))
 
 
-def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, seen=lambda x: x) -> dict[str, Tensor]:
+def gan_step(
+    G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, augment=lambda x: x
+) -> dict[str, Tensor]:
     """One iteration of Eq. 1: D learns to tell `real` from G(z), then G learns to be taken for real.
 
     `real`: N x C x H x W in [-1, 1]; `y`: the labels of both the real and the generated images; `z`:
-    N x z_dim; `losses`: D's and G's, on logits; `seen`: how images reach D. Returns the two losses and the mean
+    N x z_dim; `losses`: D's and G's, on logits; `augment`: how images reach D. Returns the two losses and the mean
     probabilities D(x) and D(G(z)), scalars.
     """
     discriminator_loss, generator_loss = losses
     fake = G(z, y)
 
-    real_logits, fake_logits = discriminate(D, seen(real), seen(fake.detach()), y)
+    real_logits, fake_logits = discriminate(D, augment(real), augment(fake.detach()), y)
     loss_d = discriminator_loss(real_logits, fake_logits)
     adam_d.zero_grad()
     loss_d.backward()
@@ -78,7 +80,7 @@ def gan_step(G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, s
     # G's step needs the gradient through D, not D's own; and D has just changed, so autocast must not take
     # its bf16 copy of D's old weights, which it keeps only of weights that require gradients
     D.requires_grad_(False)
-    loss_g = generator_loss(D(seen(fake), y))
+    loss_g = generator_loss(D(augment(fake), y))
     adam_g.zero_grad()
     loss_g.backward()
     adam_g.step()
@@ -152,9 +154,9 @@ def _train(
             z = torch.randn(config.batch_size, config.z_dim, generator=numbers).to(device)
             for optimizer in (adam_g, adam_d):
                 set_lr(optimizer, lr_at(config, step))
-            seen = partial(diff_augment, generator=numbers) if config.diff_augment else lambda x: x
+            augment = partial(diff_augment, generator=numbers) if config.diff_augment else lambda x: x
             with autocast(precision, device):
-                values = gan_step(G, D, adam_g, adam_d, real, batch.y, z, LOSSES[config.loss], seen)
+                values = gan_step(G, D, adam_g, adam_d, real, batch.y, z, LOSSES[config.loss], augment)
             update_average(average, G, config.ema)
             logged = steps.log(lr=lr_at(config, step), **values)
 
@@ -184,7 +186,7 @@ def _train_per_class(config: GanConfig, train: Images, folder: Path, watch: Watc
     k = len(train.classes)
     part = replace(
         config, labels="conditional", steps=max(1, config.steps // k), lr_step=max(1, config.lr_step // k),
-        ema=min(config.ema**k, 0.99999),
+        ema=config.ema**k,
     )  # fmt: skip
     runs, weights = [], {}
     for c, name in enumerate(train.classes):
