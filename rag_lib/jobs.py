@@ -115,7 +115,7 @@ def compute(job: Job, needed: Sequence[Run], splits: Splits) -> Run:
         return train_gan(job.config, splits.train, *needed, watch=Warnings(job.config))
     if job.kind == "quality":
         return assess(job.config, *needed, splits.train, splits.val)
-    return train_classifier(job.config, lambda: images_for(job.config, splits, *needed), job.title)
+    return train_classifier(job.config, lambda: images_for(job.config, splits, *needed), job.title, *needed)
 
 
 def images_for(config: ClassifierConfig, splits: Splits, gan: Run | None = None) -> dict[str, Images]:

@@ -3,7 +3,8 @@
 Distances between sets are taken in the features of a classifier trained on the same real images, so they are no
 Inception scores: `frechet_distance`, not `fid`. Real images that no training saw (`val`) are scored in the same way,
 as many as generated ones, for what images that are certainly real get. It is no bound: generated images can lie
-nearer to the train images, in the features of a judge that was trained on these, than unseen real ones do.
+nearer to the train images, in the features of a judge that was trained on these, than unseen real ones do. Where
+classes are of unequal size the distances say less: generated images come in equal numbers, real ones do not.
 """
 
 import warnings
@@ -52,7 +53,7 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
         accuracies = {"gan_test_accuracy": fidelity, "judge_test_accuracy": judge.metrics["test_accuracy"]}
         return accuracies | likeness | of_best | memorised | {"images_compared": n}
 
-    return cached("quality", config, compute)
+    return cached("quality", config, compute, gan)
 
 
 def look(judge: Run, config: ClassifierConfig, images: Images, train: Images) -> pd.DataFrame:
@@ -80,7 +81,7 @@ def features(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
 
 
 def distances(real: Tensor, other: Tensor, k: int = 5) -> dict[str, float]:
-    """How far the set `other` is from the set `real`, both N x features, of the same size.
+    """How far the set `other` is from the set `real`, both N x features.
 
     Frechet distance (Heusel et al. 2017) and the unbiased kernel distance (Binkowski et al. 2018), 0 for equal
     distributions; precision and recall (Kynkaanniemi et al. 2019), coverage, in [0, 1], and density, at or above 0

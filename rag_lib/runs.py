@@ -18,7 +18,7 @@ from rag_lib.config import NUMERICS, as_dict, from_dict
 from rag_lib.errors import UserError
 from rag_lib.paths import results_dir
 from rag_lib.provenance import earlier_attempts, environment, merged
-from rag_lib.storage import is_locked, locked, room_for, sweep, write_json, write_whole
+from rag_lib.storage import is_locked, locked, room_for, sha256, sweep, write_json, write_whole
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,27 @@ def run_folder(id: str) -> Path:
     return results_dir() / "runs" / id
 
 
-def cached(kind: str, config: Any, compute: Callable[[Path], dict[str, Any]]) -> Run:
+def cached(kind: str, config: Any, compute: Callable[[Path], dict[str, Any]], gan: Run | None = None) -> Run:
     """The run of this config: read if it is finished, else computed by `compute(folder) -> metrics`.
 
     metrics.json is written last and atomically: where it stands, the run is whole. Of several processes that
-    ask at once one computes, the others wait for it. Raises `UserError` where the disk is full.
+    ask at once one computes, the others wait for it. `gan`: whose images it sees; env.json names the weights, since
+    another training with the same config may give others. Raises `UserError` where the disk is full, and for a
+    finished run that has seen images of other weights.
     """
     id = run_id(kind, config)
-    if run := finished(id):
-        return run
-    with locked(lock_of(id), f"another process computes {id}; waiting for it"):
-        return finished(id) or _compute(id, config, compute)
+    generator = {} if gan is None else {"generator": sha256(gan.folder / "generator.safetensors")[:12]}
+    run = finished(id)
+    if run is None:
+        with locked(lock_of(id), f"another process computes {id}; waiting for it"):
+            run = finished(id) or _compute(id, config, compute, generator)
+    seen = run.environment().get("generator")
+    if gan is not None and seen not in (None, generator["generator"]):
+        raise UserError(
+            f"{id} has seen images of another training of {gan.id} (weights {seen}, not {generator['generator']}); "
+            f"delete {run.folder} to compute it again"
+        )
+    return run
 
 
 def finished(id: str) -> Run | None:
@@ -106,7 +116,7 @@ def lock_of(name: str) -> Path:
     return results_dir() / "runs" / ".locks" / name
 
 
-def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]]) -> Run:
+def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]], generator: dict[str, str]) -> Run:
     folder = run_folder(id)
     with room_for(f"{id} in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +124,7 @@ def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]]) ->
         write_json(folder / "config.json", as_dict(config))
         attempts = earlier_attempts(folder)
         # the surroundings of the moment it started, not of its end
-        attempts.append(environment(getattr(config, "precision", "fp32")) | {"seconds": 0.0})
+        attempts.append(environment(getattr(config, "precision", "fp32")) | generator | {"seconds": 0.0})
         write_json(folder / "env.json", {"attempts": attempts})
         start = time.monotonic()
         metrics = compute(folder)
@@ -179,7 +189,7 @@ def clean_runs() -> list[str]:
                 if state == "finished":
                     sweep(run_folder(name))
                     discard_checkpoints(run_folder(name))
-                elif state == "stale" or not finished(name):
+                elif state == "stale" or not (finished(name) or checkpoints(run_folder(name))):
                     shutil.rmtree(run_folder(name))
                     removed.append(name)
     return removed
@@ -189,7 +199,7 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
     """Merges `rows` (one a run, with a `run_id`) into `results/tables/<table>.csv`, sorted by run id.
 
     Beside it, `<table>_provenance.csv` tells each run's commit, versions, device, threads and wall time.
-    A row of a run that was computed anew replaces the old one; all others stay.
+    `runs`: theirs, and those of others that are named in them. Rows of the same runs are replaced, all others stay.
     """
     provenance = pd.DataFrame([{"run_id": run.id, **run.environment()} for run in runs])
     folder = results_dir() / "tables"

@@ -103,11 +103,12 @@ def run(studies: Sequence[Settings], execute: Engine | None = None) -> tuple[pd.
         runs[job.id] = done
         if job.id in published.get(job.kind, ()):
             if job.kind == "quality":
-                new = quality_row(job.config.gan, runs[job.needs[0]], done)
+                gan = runs[job.needs[0]]
+                new, of_row = quality_row(job.config.gan, gan, done), [done, gan]
             else:
-                new = row(job.config, done)
+                new, of_row = row(job.config, done), [done]
             rows[job.kind][job.id] = new
-            collect(TABLES[job.kind], pd.DataFrame([new]), [done])
+            collect(TABLES[job.kind], pd.DataFrame([new]), of_row)
     classifiers, qualities = ([rows[kind][id] for id in ids] for kind, ids in published.items())
     return pd.DataFrame(classifiers), pd.DataFrame(qualities)
 
@@ -143,7 +144,7 @@ def run_quality(settings: Settings, splits: Splits, gan: Run) -> Run:
     """The quality of the GAN's images, judged by a classifier trained on the same train split."""
     judge = run_judge(settings, splits)
     run = assess(settings.quality, gan, judge, splits.train, splits.val)
-    collect(TABLES["quality"], pd.DataFrame([quality_row(settings.gan, gan, run)]), [run])
+    collect(TABLES["quality"], pd.DataFrame([quality_row(settings.gan, gan, run)]), [run, gan])
     return run
 
 

@@ -32,15 +32,18 @@ EVALUATION_BATCH = 250
 N_WHITENING = 5_000  # images whose patches' covariance the first layer of `fast_cnn` undoes
 
 
-def train_classifier(config: ClassifierConfig, images: Callable[[], dict[str, Images]], title: str = "") -> Run:
+def train_classifier(
+    config: ClassifierConfig, images: Callable[[], dict[str, Images]], title: str = "", gan: Run | None = None
+) -> Run:
     """The finished run of this classifier, trained unless it is there already.
 
     `images()` gives, by name, `train` (the arm's images) and the sets to measure the accuracy on, read
     once, after the last step: `val`, `test`, and where the arm has synthetic images `generated`. It is
     called only if the run has to be computed. Metrics: `<set>_accuracy`, in [0, 1]; the folder gets
     history.csv, confusion.csv (counts on `test`: rows true, columns predicted) and classifier.safetensors.
+    `gan`: whose images are among them.
     """
-    return cached("classifier", config, lambda folder: _train(config, images(), folder, title))
+    return cached("classifier", config, lambda folder: _train(config, images(), folder, title), gan)
 
 
 def build(config: ClassifierConfig, n_classes: int) -> nn.Module:

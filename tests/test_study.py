@@ -18,6 +18,7 @@ from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.presets import replicate, resolve
 from rag_lib.runs import finished
+from rag_lib.storage import save_weights, sha256
 
 SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
 
@@ -136,6 +137,22 @@ def test_a_replicate_fixes_the_draw_and_the_gan_for_all_arms():
         assert cell.quality.gan == cell.gan
         assert cell.quality.judge.data == cell.data
         assert cell.quality.judge.seed != cell.gan.labeller.seed  # or it would be asked for its own labels
+
+
+def test_a_run_names_the_weights_it_has_seen_images_of_and_refuses_those_of_another_training(results):
+    settings = resolve(preset="smoke", arms=["original", "mixed"])
+    table, quality = study.run([settings])
+    (gan,) = (results / "runs").glob("gan-*")
+    weights = sha256(gan / "generator.safetensors")[:12]
+    (real, mixed), (judged,) = ([finished(id).environment() for id in t["run_id"]] for t in (table, quality))
+    assert "generator" not in real
+    assert mixed["generator"] == judged["generator"] == weights
+    published = pd.read_csv(results / "tables" / "quality_provenance.csv", dtype=str).set_index("run_id")
+    assert published["generator"].to_dict()[judged_id := quality["run_id"].item()] == weights
+    assert set(published.index) == {judged_id, gan.name}  # the generator's own surroundings, too
+    save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
+    with pytest.raises(UserError, match=rf"has seen images of another training of {gan.name} \(weights {weights}"):
+        study.run([settings])
 
 
 def test_replicates_and_tables_of_the_whole_run(results):
