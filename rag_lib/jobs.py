@@ -80,10 +80,10 @@ def configs(settings: Settings) -> list[ClassifierConfig]:
             gan=None if name in REAL_ARMS else settings.gan,
             arm=name,
             share=share,
-            seed=seed,
+            seed=classifier.seed + i,
         )
         for classifier, seeds in settings.classifiers
-        for seed in range(seeds)
+        for i in range(seeds)
         for name, share in map(parse_arm, settings.arms)
     ]
 

@@ -111,6 +111,9 @@ PRESETS_OF = {("best", "cifar10"): _BEST_OF_CIFAR, ("best", "cifar10_jpeg"): _BE
 # the paper's three, and the two that its claim and ours are measured against
 DEFAULT_ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain")
 LABELLER_SEED = 1_000
+# Between the seeds of two draws' classifiers: where all draws shared them, what a seed does would be the same in every
+# replicate, and the intervals over replicates would leave it out.
+SEEDS_OF_A_DRAW = 10_000
 
 
 def resolve(
@@ -149,7 +152,8 @@ def resolve(
     data = DataConfig(dataset=dataset, content=content, **values.get("data", {}))
 
     def classifier(name: str) -> ClassifierConfig:
-        return ClassifierConfig(data=data, model=name, **values.get("classifier", {}) | values.get(name, {}))
+        own = values.get("classifier", {}) | values.get(name, {})
+        return ClassifierConfig(data=data, model=name, seed=SEEDS_OF_A_DRAW * data.split_seed, **own)
 
     seeds = check_classifiers(classifiers)
     for key in overrides:
@@ -175,15 +179,19 @@ def resolve(
 
 
 def replicate(settings: Settings, r: int) -> Settings:
-    """The study with another draw of the real images and another seed of the GAN, the r-th from its own (0)."""
+    """The study with another draw of the real images and other seeds of all that is trained, `r` draws on."""
     data = replace(settings.data, split_seed=settings.data.split_seed + r)
-    labeller = settings.gan.labeller and replace(settings.gan.labeller, data=data)
+
+    def of_draw(classifier: ClassifierConfig) -> ClassifierConfig:
+        return replace(classifier, data=data, seed=classifier.seed + SEEDS_OF_A_DRAW * r)
+
+    labeller = settings.gan.labeller and of_draw(settings.gan.labeller)
     gan = replace(settings.gan, data=data, labeller=labeller, seed=settings.gan.seed + r)
     return replace(
         settings,
         data=data,
         gan=gan,
-        classifiers=tuple((replace(c, data=data), seeds) for c, seeds in settings.classifiers),
-        quality=replace(settings.quality, gan=gan, judge=replace(settings.quality.judge, data=data)),
+        classifiers=tuple((of_draw(c), seeds) for c, seeds in settings.classifiers),
+        quality=replace(settings.quality, gan=gan, judge=of_draw(settings.quality.judge)),
         replicates=1,
     )

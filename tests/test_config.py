@@ -7,7 +7,7 @@ import torch
 
 from rag_lib.config import ClassifierConfig, DataConfig, GanConfig, Settings
 from rag_lib.errors import UserError
-from rag_lib.presets import DATASETS, PRESETS, resolve
+from rag_lib.presets import DATASETS, PRESETS, SEEDS_OF_A_DRAW, resolve
 from rag_lib.training import adam
 
 
@@ -324,7 +324,7 @@ def test_every_part_of_the_settings_sees_the_same_data_and_the_seed_is_the_gans(
     configs = [config for config, _ in settings.classifiers]
     assert all(config.data == settings.data for config in (settings.gan, settings.quality.judge, *configs))
     assert (settings.data.dataset, settings.data.content, settings.data.split_seed) == ("folder:/photos", "abc", 2)
-    assert (settings.gan.seed, {config.seed for config in configs}) == (5, {0})
+    assert (settings.gan.seed, {config.seed for config in configs}) == (5, {2 * SEEDS_OF_A_DRAW})
 
 
 def test_settings_cannot_be_changed_afterwards():

@@ -16,7 +16,7 @@ from rag_lib.config import REAL_ARMS, ClassifierConfig
 from rag_lib.data import load
 from rag_lib.errors import UserError
 from rag_lib.images import Images
-from rag_lib.presets import replicate, resolve
+from rag_lib.presets import SEEDS_OF_A_DRAW, replicate, resolve
 from rag_lib.runs import finished
 from rag_lib.storage import save_weights, sha256
 
@@ -131,12 +131,24 @@ def test_a_replicate_fixes_the_draw_and_the_gan_for_all_arms():
     settings = resolve(preset="smoke", seed=7, overrides={"gan.labels": "pseudo"}, replicates=3)
     cells = [replicate(settings, r) for r in range(3)]
     assert [(c.data.split_seed, c.gan.seed) for c in cells] == [(0, 7), (1, 8), (2, 9)]
+    first = [min(c.seed for c in jobs.configs(cell)) for cell in cells]
+    assert first == [0, SEEDS_OF_A_DRAW, 2 * SEEDS_OF_A_DRAW] == [c.quality.judge.seed for c in cells]
     for cell in cells:
         shared = {(c.data.split_seed, c.gan and c.gan.seed, c.gan and c.gan.labeller.data) for c in jobs.configs(cell)}
         assert shared <= {(cell.data.split_seed, None, None), (cell.data.split_seed, cell.gan.seed, cell.data)}
         assert cell.quality.gan == cell.gan
         assert cell.quality.judge.data == cell.data
         assert cell.quality.judge.seed != cell.gan.labeller.seed  # or it would be asked for its own labels
+
+
+def test_no_two_replicates_share_a_seed_of_a_classifier():
+    """Regression: all had the seeds 0, 1, 2, ..., whose effects the intervals over replicates left out."""
+    settings = resolve(preset="smoke", overrides={"classifiers": {"cnn": 3}, "gan.labels": "pseudo"}, replicates=5)
+    cells = [replicate(settings, r) for r in range(5)]
+    seeds = [{c.seed for c in jobs.configs(cell)} | {cell.gan.labeller.seed} for cell in cells]
+    assert len(set.union(*seeds)) == 5 * 4
+    other_draw = resolve(preset="smoke", overrides={"data.split_seed": 2, "classifiers": {"cnn": 3}}, seed=2)
+    assert jobs.configs(other_draw)[0].seed == jobs.configs(cells[2])[0].seed  # so that a replicate can be had alone
 
 
 def test_a_run_names_the_weights_it_has_seen_images_of_and_refuses_those_of_another_training(results):
