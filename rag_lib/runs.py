@@ -23,7 +23,7 @@ from rag_lib.storage import is_locked, locked, room_for, sha256, sweep, write_js
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: `folder` has config.json, env.json, history.csv, weights; `metrics` is metrics.json."""
+    """A finished run: `folder` has config.json, env.json and what its kind leaves; `metrics` is metrics.json."""
 
     id: str
     folder: Path
