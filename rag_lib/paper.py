@@ -50,7 +50,7 @@ def against_paper(table: pd.DataFrame) -> str:
             f"{_above(added)}: {_range(added)} points.",
             f"- Real images alone, `original`, reach {original}% here and {of_paper}% in the paper. With "
             f"{_above(ours['original'] - best)} they lie above {best:.2f}%, the best value of the paper's table, "
-            "without a generated image.",
+            "without a generated image; but recipe and perhaps test differ.",
             "- The paper does not say what it tests on. Tested on held-out images of their group's own composition, "
             f"not on real ones, the same networks have `mixed` above `original` with {_above(on_own_kind)} "
             f"({_range(on_own_kind)} points), and `generated` at {of_own}% instead of {generated}%.",

@@ -1,8 +1,8 @@
 """From accuracies to an answer: replicates to intervals, paired differences and a verdict in words.
 
 Every function takes a tidy table, one row a run, and gives a tidy table. The unit is a replicate: one draw of
-the real images with one GAN seed; what several classifier seeds give within it is averaged first. Intervals
-are Student's t over replicates, since a bootstrap over so few is too narrow.
+the real images with one GAN seed and classifier seeds of its own; what several of these give within it is averaged
+first. Intervals are Student's t over replicates, since a bootstrap over so few is too narrow.
 """
 
 import pandas as pd
