@@ -62,12 +62,17 @@ def environment(precision: str) -> dict[str, Any]:
     }
 
 
+def attempts_at(folder: Path) -> list[dict[str, Any]]:
+    """All attempts at the run in this folder: of each its surroundings, and its seconds (0 where it was killed)."""
+    return json.loads((folder / "env.json").read_text())["attempts"]
+
+
 def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
     """The attempts at an unfinished run that its checkpoint comes from, each with its seconds; none without one."""
     kept = checkpoints(folder)
     if not kept or not (folder / "env.json").exists():
         return []
-    attempts = json.loads((folder / "env.json").read_text())["attempts"]
+    attempts = attempts_at(folder)
     if not attempts[-1]["seconds"]:  # it was killed
         started = datetime.fromisoformat(attempts[-1]["started"]).timestamp()
         attempts[-1]["seconds"] = max(0.0, kept[0].stat().st_mtime - started)

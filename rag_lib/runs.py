@@ -17,7 +17,7 @@ from rag_lib.checkpoint import checkpoints
 from rag_lib.config import NUMERICS, as_dict, from_dict
 from rag_lib.errors import UserError
 from rag_lib.paths import results_dir
-from rag_lib.provenance import earlier_attempts, environment, merged
+from rag_lib.provenance import attempts_at, earlier_attempts, environment, merged
 from rag_lib.storage import is_locked, locked, room_for, sha256, sweep, write_json, write_whole
 
 
@@ -45,7 +45,7 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """Commit, versions, device and the like, of all attempts at this run (`provenance.merged`)."""
-        return merged(json.loads((self.folder / "env.json").read_text())["attempts"])
+        return merged(attempts_at(self.folder))
 
 
 def run_id(kind: str, config: Checked) -> str:
@@ -88,21 +88,26 @@ def cached(kind: str, config: Any, compute: Callable[[Path], dict[str, Any]], ga
     metrics.json is written last and atomically: where it stands, the run is whole. Of several processes that
     ask at once one computes, the others wait for it. `gan`: whose images it sees; env.json names the weights, since
     another training with the same config may give others. Raises `UserError` where the disk is full, and for a
-    finished run that has seen images of other weights.
+    run that has seen images of other weights, finished or not.
     """
     id = run_id(kind, config)
-    generator = {} if gan is None else {"generator": sha256(gan.folder / "generator.safetensors")[:12]}
-    run = finished(id)
-    if run is None:
+    weights = gan and sha256(gan.folder / "generator.safetensors")[:12]
+    if (run := finished(id)) is None:
         with locked(lock_of(id), f"another process computes {id}; waiting for it"):
-            run = finished(id) or _compute(id, config, compute, generator)
-    seen = run.environment().get("generator")
-    if gan is not None and seen not in (None, generator["generator"]):
-        raise UserError(
-            f"{id} has seen images of another training of {gan.id} (weights {seen}, not {generator['generator']}); "
-            f"delete {run.folder} to compute it again"
-        )
+            if (run := finished(id)) is None:
+                return _compute(id, config, compute, weights)
+    _check_weights(run.folder, attempts_at(run.folder), weights)
     return run
+
+
+def _check_weights(folder: Path, attempts: list[dict[str, Any]], weights: str | None) -> None:
+    """Raises `UserError` where one of these attempts at a run has seen images of another generator than `weights`."""
+    for seen in (attempt.get("generator") for attempt in attempts):
+        if seen not in (None, weights):
+            raise UserError(
+                f"{folder.name} has seen images of another training of its generator (weights {seen}, now {weights}); "
+                f"delete {folder} to compute it again"
+            )
 
 
 def finished(id: str) -> Run | None:
@@ -116,15 +121,17 @@ def lock_of(name: str) -> Path:
     return results_dir() / "runs" / ".locks" / name
 
 
-def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]], generator: dict[str, str]) -> Run:
+def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]], weights: str | None) -> Run:
     folder = run_folder(id)
     with room_for(f"{id} in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         write_json(folder / "config.json", as_dict(config))
         attempts = earlier_attempts(folder)
+        _check_weights(folder, attempts, weights)
         # the surroundings of the moment it started, not of its end
-        attempts.append(environment(getattr(config, "precision", "fp32")) | generator | {"seconds": 0.0})
+        now = environment(getattr(config, "precision", "fp32")) | ({"generator": weights} if weights else {})
+        attempts.append(now | {"seconds": 0.0})
         write_json(folder / "env.json", {"attempts": attempts})
         start = time.monotonic()
         metrics = compute(folder)

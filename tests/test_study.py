@@ -17,8 +17,8 @@ from rag_lib.data import load
 from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.presets import SEEDS_OF_A_DRAW, replicate, resolve
-from rag_lib.runs import finished
-from rag_lib.storage import save_weights, sha256
+from rag_lib.runs import Run, cached, finished
+from rag_lib.storage import save_checkpoint, save_weights, sha256
 
 SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
 
@@ -163,8 +163,27 @@ def test_a_run_names_the_weights_it_has_seen_images_of_and_refuses_those_of_anot
     assert published["generator"].to_dict()[judged_id := quality["run_id"].item()] == weights
     assert set(published.index) == {judged_id, gan.name}  # the generator's own surroundings, too
     save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
-    with pytest.raises(UserError, match=rf"has seen images of another training of {gan.name} \(weights {weights}"):
+    with pytest.raises(UserError, match=rf"another training of its generator \(weights {weights}, now "):
         study.run([settings])
+
+
+def test_a_run_that_was_interrupted_does_not_go_on_with_images_of_another_training(tmp_path, results):
+    """Regression: it was refused only after the rest of it had been computed."""
+    gan = Run("gan-x", tmp_path, {}, reused=True)
+    config = resolve(preset="smoke").quality.judge
+
+    def stop(folder):
+        save_checkpoint(folder / "checkpoint-00000001.pt", {})
+        raise KeyboardInterrupt
+
+    save_weights(tmp_path / "generator.safetensors", {"one": torch.zeros(1)}, {})
+    with pytest.raises(KeyboardInterrupt):
+        cached("classifier", config, stop, gan)
+    with pytest.raises(KeyboardInterrupt):  # the same weights: it goes on
+        cached("classifier", config, stop, gan)
+    save_weights(tmp_path / "generator.safetensors", {"other": torch.zeros(1)}, {})
+    with pytest.raises(UserError, match="another training of its generator"):
+        cached("classifier", config, lambda folder: pytest.fail("went on"), gan)
 
 
 def test_replicates_and_tables_of_the_whole_run(results):
