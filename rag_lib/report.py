@@ -152,10 +152,11 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
     found = contrasts(table, by)
     if found.empty:
         return ["None of the questions can be asked of these arms: each wants two, such as `mixed_add` and `original`."]
-    lines = [
-        f"- {', '.join(_named(column, row[column]) for column in by)}: {row['question']} **{row['verdict']}**"
-        for row in found.to_dict("records")
-    ]
+    judged = found["n"] >= MIN_REPLICATES
+    lines = [f"- {_named(row, by)}: {row['question']} **{row['verdict']}**" for row in found[judged].to_dict("records")]
+    few = [f"{_named(row, by)} ({row['n']})" for row in found[~judged].drop_duplicates(by).to_dict("records")]
+    if few:
+        lines += ["", f"Too few replicates for a verdict (at least {MIN_REPLICATES}): {'; '.join(few)}."]
     if (table["data.n_real"] == 0).any():
         lines += [
             "",
@@ -165,8 +166,8 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
     return lines
 
 
-def _named(column: str, value: object) -> str:
-    return f"{value:,} real images" if column == "data.n_real" else str(value)
+def _named(row: dict, by: Sequence[str]) -> str:
+    return ", ".join(f"{row[column]:,} real images" if column == "data.n_real" else str(row[column]) for column in by)
 
 
 def level_table(table: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:

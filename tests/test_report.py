@@ -125,6 +125,13 @@ def test_classifiers_with_unequal_replicates_are_not_said_to_rest_on_as_many():
     assert "rests on 3 generators and 3 draws of" in report.verdicts(table(GROUPS, replicates=3))[0]
 
 
+def test_those_with_too_few_replicates_are_named_in_one_line_behind_the_verdicts():
+    rows = pd.concat([table(GROUPS, replicates=5), table(GROUPS).assign(classifier="resnet18")])
+    *judged, gap, few = [line for line in report.verdicts(rows) if "share most of it" not in line]
+    assert all(line.startswith("- cnn: ") for line in judged)
+    assert (gap, few) == ("", "Too few replicates for a verdict (at least 5): resnet18 (1).")
+
+
 def test_a_class_that_a_labeller_never_sees_is_left_out(tmp_path):
     pd.DataFrame([[3, 1], [0, 0]], index=["a", "b"], columns=["a", "b"]).to_csv(tmp_path / "confusion.csv")
     metrics = {"judge_test_accuracy": 0.9, "gan_test_accuracy": 0.75}
