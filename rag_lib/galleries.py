@@ -53,7 +53,7 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
         sns.despine(ax=axis, left=True, bottom=True)
     axes[0].set_yticks([(i + 0.5) * size - GAP / 2 for i in range(len(classes))], map(wrapped, classes))
     axes[0].tick_params(length=0)
-    figure.tight_layout()
+    figure.tight_layout(w_pad=2)  # a gap, however long the names are
     return figure
 
 
