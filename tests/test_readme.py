@@ -240,6 +240,18 @@ def test_the_verdicts_of_table_1_are_the_published_ones(rows_of):
     assert (said + "({:+.2f} to {:+.2f})").format(*numbers) in " ".join(TEXT.split())
 
 
+def test_on_its_own_kind_mixed_beats_original_with_as_many_classifiers_as_said(published):
+    report_of, table, above = parameters_of_the_report(), published("classify"), []
+    for classifier, (replicates, seeds) in report_of["table_1"].items():
+        overrides = {"classifiers": {classifier: seeds}}
+        settings = study.settings_for(**report_of["schedule"], replicates=replicates, overrides=overrides)
+        rows = table[table["run_id"].isin(jobs.ids_of([settings])["classifier"])]
+        own = report.summary(rows, "own_test_accuracy").loc[classifier]
+        above.append(own["mixed"] > own["original"])
+    said = f"on all of MNIST the first two do with {sum(above)} of {len(above)} classifiers."
+    assert said in " ".join(TEXT.split())
+
+
 @pytest.fixture(scope="module")
 def few(rows_of):
     """The published runs with 600 real images."""
