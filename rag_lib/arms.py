@@ -1,6 +1,7 @@
 """The groups of images that classifiers are compared on: the paper's three, and the controls that make it fair."""
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -11,14 +12,18 @@ from rag_lib.errors import UserError
 from rag_lib.images import Images, concat, stratified_split
 from rag_lib.training import rng, seed_of
 
+MANY = ("generated", "mixed_add")  # the arms that can have several times as many generated images as real ones
+
 
 def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Images:
-    """The images that `config.arm` trains on; `real` are N images, `synthetic` N generated ones.
+    """The images that `config.arm` trains on; `real` are N images, `synthetic` at least `n_synthetic` generated ones.
 
     The paper's groups (section 2.3), of N images each: `generated`, `original`, and `mixed`, N/2 + N/2, or any other
     `share` of generated images. The controls: `mixed_add`, all N real and N generated ones; `original_plain`, the real
     ones without random rotation, shift and mirroring (`preprocessing` takes these away); `original_half`, N/2 real
     ones; `generated_shuffled`, generated ones with their labels permuted, which must teach nothing.
+    Since a generator does not run dry, `generated` and `mixed_add` can have `times` as many generated images;
+    `mixed_add` then has each real one `times`, too, so that half of what is seen stays real.
     Where classes are of unequal sizes: `balanced`, the real ones, and of each class as many generated ones as it has
     fewer than the largest; `oversampled`, its control, where real ones of the class, repeated, stand in their place.
     Real images that are left out are left out class by class. Synthetic images that were generated at the crop's size
@@ -34,7 +39,7 @@ def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Ima
     if config.arm == "generated_shuffled":
         return replace(synthetic, y=synthetic.y[torch.randperm(n, generator=rng("shuffled", config.seed))])
     if config.arm == "mixed_add":
-        return concat(real, synthetic)
+        return concat(real[torch.arange(n * config.times) % n], synthetic)
     if config.arm in ("balanced", "oversampled"):
         return concat(real, topping_up(real, real if config.arm == "oversampled" else synthetic))
     n_generated = math.ceil(n * (0.5 if config.arm == "original_half" else config.share))
@@ -43,8 +48,10 @@ def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Ima
 
 
 def n_synthetic(config: ClassifierConfig, real: Images) -> int:
-    """How many generated images, classes in turn, an arm draws from: N, or enough to make all classes equal."""
-    return len(real.classes) * int(real.y.bincount().max()) if config.arm == "balanced" else len(real)
+    """How many generated images, classes in turn, an arm draws from: `times` N, or enough to make all classes equal."""
+    if config.arm == "balanced":
+        return len(real.classes) * int(real.y.bincount().max())
+    return config.times * len(real)
 
 
 def topping_up(real: Images, source: Images) -> Images:
@@ -72,22 +79,29 @@ def generated_share(config: ClassifierConfig) -> float | None:
     return shares.get(config.arm, 0.0)
 
 
-def parse_arm(spec: str) -> tuple[str, float]:
-    """`mixed:0.25` as arm and share of generated images, any other arm's name with the default; raises `UserError`."""
-    name, colon, share = spec.partition(":") if isinstance(spec, str) else (spec, "", "")
+def parse_arm(spec: str) -> tuple[str, float, int]:
+    """An arm, its share of generated images (`mixed:0.25`) and how many times as many as real ones (`mixed_add:10`).
+
+    Both at their defaults where `spec` is but the arm's name. Raises `UserError`.
+    """
+    name, colon, number = spec.partition(":") if isinstance(spec, str) else (spec, "", "")
     check_value("arm", name, str, choices=ARMS)
+    share, times = ClassifierConfig.share, ClassifierConfig.times
     if not colon:
-        return name, ClassifierConfig.share
-    try:
-        value = float(share)
-    except ValueError:
-        value = math.nan
-    if name != "mixed" or not 0 <= value <= 1:
-        raise UserError(f"arm = {spec!r} is unknown; only mixed takes a share of generated images, as in mixed:0.25")
-    return name, value
+        return name, share, times
+    with suppress(ValueError):  # where it is no number
+        if name == "mixed" and 0 <= (share := float(number)) <= 1:
+            return name, share, times
+        if name in MANY and 1 <= (times := int(number)) <= 100:
+            return name, share, times
+    raise UserError(
+        f"arm = {spec!r} is unknown; mixed takes a share of generated images, as in mixed:0.25; {' and '.join(MANY)} "
+        "take how many times as many, from 1 to 100, as in mixed_add:10; the others take none"
+    )
 
 
 def label_of(config: ClassifierConfig) -> str:
-    """The arm as `parse_arm` reads it: the name, and the share where it is not one half."""
-    other = config.arm == "mixed" and config.share != ClassifierConfig.share
-    return f"mixed:{config.share:g}" if other else config.arm
+    """The arm as `parse_arm` reads it: the name, and what is not at its default."""
+    if config.arm == "mixed" and config.share != ClassifierConfig.share:
+        return f"mixed:{config.share:g}"
+    return config.arm if config.times == ClassifierConfig.times else f"{config.arm}:{config.times}"

@@ -95,6 +95,7 @@ class ClassifierConfig(Checked):
     gan: GanConfig | None = None  # the generator of the arm's synthetic images; None: the arm needs none
     arm: str = setting("original", choices=ARMS)
     share: float = setting(0.5, low=0, high=1, added=True)  # of generated images in the arm `mixed`
+    times: int = setting(1, low=1, high=100, added=True)  # generated images a real one in `generated` and `mixed_add`
     model: str = "cnn"
     stem: str = setting("imagenet", choices=("imagenet", "cifar"))
     seed: int = setting(0, low=0)

@@ -80,11 +80,12 @@ def configs(settings: Settings) -> list[ClassifierConfig]:
             gan=None if name in REAL_ARMS else settings.gan,
             arm=name,
             share=share,
+            times=times,
             seed=classifier.seed + i,
         )
         for classifier, seeds in settings.classifiers
         for i in range(seeds)
-        for name, share in map(parse_arm, settings.arms)
+        for name, share, times in map(parse_arm, settings.arms)
     ]
 
 

@@ -21,7 +21,7 @@ from rag_lib.errors import UserError
 SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "quality": QualityConfig}
 SECTIONS |= {"engine": EngineConfig}
 # What the study itself sets for each run, so nobody can override it.
-RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share"}
+RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share", "times"}
 RESERVED |= {"labeller", "only_class", "judge", "pretrained"}
 
 

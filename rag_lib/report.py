@@ -114,23 +114,24 @@ def passes(settings: Settings, n_train: int) -> str:
 
 
 def conclusion(table: pd.DataFrame) -> str:
-    """What the table shows and what it does not, as Markdown; differences are points of accuracy."""
+    """What the table shows and what it does not, as Markdown; differences are points of accuracy, within replicates."""
     means = summary(table)
     n = table["replicate"].nunique()
     over = "the classifier's seeds" + (f" and {n} replicates" if n > 1 else "")
     note = " (difference to the original images in points)" if "original" in means else ""
-    lines = [f"- **{name}**: {_accuracies(means.loc[name])}" for name in means.index]
+    lines = [f"- **{name}**: {_accuracies(rows)}" for name, rows in table.groupby("classifier", sort=False)]
     heading = f"Accuracy on the real test images, mean over {over}{note}:"
     return "\n".join([heading, "", *lines, "", *verdicts(table)])
 
 
-def _accuracies(means: pd.Series) -> str:
+def _accuracies(table: pd.DataFrame) -> str:
     """One classifier's accuracies by arm, the original images first, then each with its difference to them."""
+    of_arm = replicates(table, ["arm"]).pivot(index="replicate", columns="arm", values="test_accuracy")
     parts = []
-    for arm in sorted(means.index, key=lambda arm: arm != "original"):
-        compared = arm != "original" and "original" in means
-        difference = f" ({means[arm] - means['original']:+.2f})" if compared else ""
-        parts.append(f"{means[arm]:.2f}%{difference} from {ARM_NAMES.get(arm, arm)}")
+    for arm in sorted(arm_order(table["arm"]), key=lambda arm: arm != "original"):
+        compared = arm != "original" and "original" in of_arm
+        difference = f" ({(of_arm[arm] - of_arm['original']).mean():+.2f})" if compared else ""
+        parts.append(f"{of_arm[arm].mean():.2f}%{difference} from {ARM_NAMES.get(arm, arm)}")
     return ", ".join(parts)
 
 

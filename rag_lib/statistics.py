@@ -15,7 +15,7 @@ MIN_REPLICATES = 5  # for a verdict
 # question: (arm, the arm it is compared with)
 CONTRASTS = {
     "Do generated images help when they are added?": ("mixed_add", "original"),
-    "Do they help in place of half of the real ones (the paper's claim)?": ("mixed", "original"),
+    "Do they help in place of real ones (the paper's claim: of half)?": ("mixed", "original"),
     "Yardstick: does classical augmentation help?": ("original", "original_plain"),
     "Do generated images of rare classes help beyond repeated real ones?": ("balanced", "oversampled"),
 }
@@ -52,15 +52,18 @@ def contrasts(
     Columns: question, arm, baseline, mean, low, high (t interval of the difference, in the unit of `value`), n
     (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the questions of all
     classifiers and of all numbers of real images; groups that differ otherwise are families of their own) and verdict.
-    A question that an arm is missing for has no row.
+    A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`, `mixed_add:10`), it is
+    asked of each.
     """
     wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
     parts = []
     for question, (arm, baseline) in named.items():
-        if {arm, baseline} <= set(wide.columns):
-            difference = (wide[arm] - wide[baseline]).dropna()
+        variants = [column for column in wide if column == arm or column.startswith(f"{arm}:")]
+        for variant in variants if baseline in wide else ():
+            difference = (wide[variant] - wide[baseline]).dropna()
             moments = difference.groupby(by, sort=False, dropna=False).agg(["mean", "std", "count"])
-            asked = {"question": question, "arm": arm, "baseline": baseline}
+            of_variant = question if variant == arm else f"{question} ({variant})"
+            asked = {"question": of_variant, "arm": variant, "baseline": baseline}
             parts.append(with_interval(moments).assign(p=p_value(moments), **asked).reset_index())
     if not parts:
         return pd.DataFrame(columns=[*by, *_COLUMNS])

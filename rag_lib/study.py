@@ -183,7 +183,7 @@ def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
     own = None if share is None else round(100 * ((1 - share) * real + share * generated), 4)
     settings = as_dict(config)
     data = settings.pop("data")
-    del settings["gan"], settings["arm"]
+    del settings["gan"], settings["arm"], settings["times"]  # the arm's label says how often
     return {
         "run_id": run.id,
         "dataset": data.pop("dataset"),

@@ -36,10 +36,19 @@ def test_summary_and_conclusion_say_what_the_table_says():
     assert "one generator and one draw of the real images" in text
 
 
+def test_differences_are_those_of_the_replicates_that_have_both_groups():
+    """Regression: a mean over one replicate was compared with a mean over five."""
+    rows = table({"original": [95.0], "mixed": [96.0]}, replicates=5)
+    other = rows["replicate"] > 0
+    rows.loc[other, "test_accuracy"] += 3.0
+    rows = rows[(rows["arm"] == "original") | ~other]
+    assert "96.00% (+1.00)" in report.conclusion(rows)
+
+
 def test_a_verdict_comes_with_five_replicates_and_the_intervals_with_two():
     assert "at least 5 replicates" in report.conclusion(table(GROUPS, replicates=4))
     text = report.conclusion(table(GROUPS, replicates=5))
-    assert "cnn: Do they help in place of half of the real ones (the paper's claim)? **hurts: -1.25 points" in text
+    assert "cnn: Do they help in place of real ones (the paper's claim: of half)? **hurts: -1.25 points" in text
     (row,) = report.summary_with_intervals(table(GROUPS, replicates=2)).to_dict("records")
     assert row["original"].startswith("98.51 (")
     assert report.summary_with_intervals(table(GROUPS)).loc["cnn", "original"] == "98.50"

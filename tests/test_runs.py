@@ -167,6 +167,7 @@ def test_the_defaults_of_added_fields_are_what_the_code_did_before_them():
         "GanConfig.diff_augment": False,
         "GanConfig.pretrained": "",
         "ClassifierConfig.share": 0.5,
+        "ClassifierConfig.times": 1,
         "ClassifierConfig.label_smoothing": 0.0,
         "ClassifierConfig.optimizer": "adam",
     }

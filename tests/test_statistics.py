@@ -92,6 +92,14 @@ def test_questions_whose_arms_are_missing_have_no_row_and_groups_are_families_of
     assert result.loc[("y", "one?"), "p_holm"] == pytest.approx(2 * result.loc[("y", "one?"), "p"])
 
 
+def test_a_question_is_asked_of_every_variant_of_its_arm():
+    """Ten times as many generated images are another question, and count in the correction."""
+    table = tidy({"a": [1, 2, 3, 4, 6], "a:10": [2, 2, 3, 4, 7], "b": [0.0] * 5, "ab": [1.0] * 5})
+    rows = contrasts(table, ["classifier"], named=QUESTIONS)
+    assert rows[["question", "arm"]].to_numpy().tolist() == [["one?", "a"], ["one? (a:10)", "a:10"]]
+    assert rows["p_holm"].max() == pytest.approx(2 * rows["p"].min())
+
+
 @pytest.mark.parametrize("by", [["classifier", "data.n_real"], ["data.n_real"]], ids=len)
 def test_the_sizes_of_one_study_are_one_family(by):
     """Regression: each size was corrected by itself, as if the other sizes had not been asked."""

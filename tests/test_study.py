@@ -24,9 +24,9 @@ SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
 
 
 def group(spec: str, real: Images, synthetic: Images, seed: int = 0) -> Images:
-    name, share = parse_arm(spec)
+    name, share, times = parse_arm(spec)
     gan = None if name in REAL_ARMS else SETTINGS.gan
-    return arm(ClassifierConfig(arm=name, share=share, gan=gan, seed=seed), real, synthetic)
+    return arm(ClassifierConfig(arm=name, share=share, times=times, gan=gan, seed=seed), real, synthetic)
 
 
 def classify(settings, splits):
@@ -48,13 +48,15 @@ def constant(value: int, n: int = 20, size: int = 28) -> Images:
         ("mixed:0", 20, 0),
         ("mixed:1", 0, 20),
         ("mixed_add", 20, 20),
+        ("mixed_add:3", 60, 60),
+        ("generated:3", 0, 60),
         ("original_plain", 20, 0),
         ("original_half", 10, 0),
         ("generated_shuffled", 0, 20),
     ],
 )
 def test_every_arm_is_composed_as_its_name_says(name, real, synthetic):
-    images = group(name, constant(1), constant(2))
+    images = group(name, constant(1), constant(2, n=20 * parse_arm(name)[2]))
     assert (images.x[:, 0, 0, 0] == 1).sum() == real
     assert (images.x[:, 0, 0, 0] == 2).sum() == synthetic
 
@@ -114,7 +116,9 @@ def test_the_yardstick_takes_away_random_rotation_shift_and_mirroring_and_nothin
     assert replace(plain, data=original.data, arm="original") == original
 
 
-@pytest.mark.parametrize("spec", ["half", "mixed:2", "mixed:-0.1", "mixed:x", "mixed:nan", "original:0.5", 3])
+@pytest.mark.parametrize(
+    "spec", ["half", "mixed:2", "mixed:-0.1", "mixed:x", "mixed:nan", "original:2", "mixed_add:0", "generated:0.5", 3]
+)
 def test_an_arm_that_does_not_exist_is_refused_in_one_line(spec):
     with pytest.raises(UserError) as error:
         resolve(preset="smoke", arms=[spec])
