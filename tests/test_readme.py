@@ -399,6 +399,21 @@ def test_the_time_of_the_papers_schedule_follows_from_the_benchmark(published):
     assert f"| {seconds / 3600:.0f} hours for its five arms, computed from" in TEXT
 
 
+def test_the_minutes_of_the_published_studies_are_the_sums_of_their_runs(published):
+    """Of one core; the 600 digits with the quality of their generators, the ablation of attention without."""
+    seconds = published("classify_provenance").set_index("run_id")["seconds"]
+    of_gans = published("quality").set_index("run_id")["gan_seconds"]
+    of_quality = published("quality_provenance").groupby("run_id")["seconds"].last()
+    overrides = {"data.n_real": 600, "classifiers": {"cnn": 3}}
+    controls = jobs.ids_of([resolve("mnist", overrides=overrides, arms=STUDY_ARMS, replicates=5)])
+    attention = jobs.ids_of(list(plans.ablation(**parameters_of_the_report()["attention"]).values()))
+    minutes = [(seconds[ids["classifier"]].sum() + of_gans[ids["quality"]].sum()) / 60 for ids in (controls, attention)]
+    minutes[0] += of_quality[controls["quality"]].sum() / 60
+    assert f"original_half,generated_shuffled   # {minutes[0]:.0f} minutes of one core\n" in TEXT
+    assert f"| {minutes[0]:.0f} minutes of one core, the sum of the runs' seconds" in TEXT
+    assert f"| {minutes[1]:.0f} minutes of one core without the judges and the quality" in TEXT
+
+
 def test_what_ray_costs_is_what_was_measured_and_the_estimate_follows_from_it(published):
     of_grid = published("bench_grid").set_index(["engine", "machines"])
     for (engine, machines), row in of_grid.iterrows():
