@@ -92,7 +92,7 @@ def parse_arm(spec: str) -> tuple[str, float, int]:
     with suppress(ValueError):  # where it is no number
         if name == "mixed" and 0 <= (share := float(number)) <= 1:
             return name, share, times
-        if name in MANY and 1 <= (times := int(number)) <= 100:
+        if name in MANY and number.isdecimal() and 1 <= (times := int(number)) <= 100:
             return name, share, times
     raise UserError(
         f"arm = {spec!r} is unknown; mixed takes a share of generated images, as in mixed:0.25; {' and '.join(MANY)} "

@@ -146,7 +146,7 @@ def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
     figure, axes = plt.subplots(1, len(labels), squeeze=False, figsize=(4.6 * len(labels), 3.8), layout="constrained")
     for axis, (arm, label) in zip(axes[0], labels.items(), strict=True):
         axis.axhline(0, color="black", linewidth=1)
-        _with_bars(axis, found[found["arm"] == arm].sort_values("data.n_real"), color=COLOURS[arm])
+        _with_bars(axis, found[found["arm"] == arm].sort_values("data.n_real"), color=COLOURS[arm.partition(":")[0]])
         _of_sizes(axis, sorted(found["data.n_real"].unique()))
         axis.set_title(label, loc="left", fontsize=11)
     axes[0, 0].set_ylabel("change in accuracy (points)")
@@ -167,17 +167,23 @@ def _of_sizes(axis, sizes: list[int]) -> None:
     axis.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
 
 
-def levels(found: pd.DataFrame, xlabel: str) -> Figure:
-    """A panel a factor, a line a level with its interval; `statistics.intervals` by factor and level."""
+def levels(found: pd.DataFrame, xlabel: str, differences: bool = False) -> Figure:
+    """A panel a factor, a line a level: `found` has `mean`, `low` and `high` by `factor` and `level`.
+
+    `differences`: from something at 0, which is marked, and each panel has a scale of its own.
+    """
     counts = found.groupby("factor", sort=False).size()
     figure, axes = plt.subplots(
-        len(counts), 1, sharex=True, squeeze=False, figsize=(7.2, 0.42 * len(found) + 0.5 * len(counts) + 0.6),
+        len(counts), 1, sharex=not differences, squeeze=False,
+        figsize=(7.2, 0.42 * len(found) + (0.8 if differences else 0.5) * len(counts) + 0.6),
         gridspec_kw={"height_ratios": counts}, layout="constrained",
     )  # fmt: skip
     for axis, (factor, rows) in zip(axes[:, 0], found.groupby("factor", sort=False), strict=True):
         bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
         axis.errorbar(rows["mean"], rows["level"], xerr=bars, fmt="o", capsize=3, color="#0072B2")
         axis.set_ylim(len(rows) - 0.5, -0.5)  # the first level on top
+        if differences:
+            axis.axvline(0, color="black", linewidth=1)
         axis.set_title(factor, loc="left", fontsize=11)
     axes[-1, 0].set(xlabel=xlabel)
     return figure

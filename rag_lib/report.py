@@ -26,7 +26,7 @@ ARM_NAMES = {
 
 def arm_order(arms: pd.Series) -> list[str]:
     """The arms that occur, the paper's groups first."""
-    return sorted(arms.unique(), key=lambda arm: (ARMS.index(arm.partition(":")[0]), arm))
+    return sorted(arms.unique(), key=lambda arm: (ARMS.index(arm.partition(":")[0]), float(arm.partition(":")[2] or 0)))
 
 
 def summary(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
@@ -115,10 +115,9 @@ def passes(settings: Settings, n_train: int) -> str:
 
 def conclusion(table: pd.DataFrame) -> str:
     """What the table shows and what it does not, as Markdown; differences are points of accuracy, within replicates."""
-    means = summary(table)
     n = table["replicate"].nunique()
     over = "the classifier's seeds" + (f" and {n} replicates" if n > 1 else "")
-    note = " (difference to the original images in points)" if "original" in means else ""
+    note = " (difference to the original images in points)" if "original" in set(table["arm"]) else ""
     lines = [f"- **{name}**: {_accuracies(rows)}" for name, rows in table.groupby("classifier", sort=False)]
     heading = f"Accuracy on the real test images, mean over {over}{note}:"
     return "\n".join([heading, "", *lines, "", *verdicts(table)])
@@ -129,8 +128,11 @@ def _accuracies(table: pd.DataFrame) -> str:
     of_arm = replicates(table, ["arm"]).pivot(index="replicate", columns="arm", values="test_accuracy")
     parts = []
     for arm in sorted(arm_order(table["arm"]), key=lambda arm: arm != "original"):
-        compared = arm != "original" and "original" in of_arm
-        difference = f" ({(of_arm[arm] - of_arm['original']).mean():+.2f})" if compared else ""
+        difference = ""
+        if arm != "original" and "original" in of_arm:
+            paired = (of_arm[arm] - of_arm["original"]).dropna()
+            over = f" over {len(paired)} of {len(of_arm)} replicates" if len(paired) < len(of_arm) else ""
+            difference = f" ({paired.mean():+.2f}{over})" if len(paired) else ""
         parts.append(f"{of_arm[arm].mean():.2f}%{difference} from {ARM_NAMES.get(arm, arm)}")
     return ", ".join(parts)
 
@@ -155,7 +157,11 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
         return ["None of the questions can be asked of these arms: each wants two, such as `mixed_add` and `original`."]
     judged = found["n"] >= MIN_REPLICATES
     lines = [f"- {_named(row, by)}: {row['question']} **{row['verdict']}**" for row in found[judged].to_dict("records")]
-    few = [f"{_named(row, by)} ({row['n']})" for row in found[~judged].drop_duplicates(by).to_dict("records")]
+    in_part = {_named(row, by) for row in found[judged].to_dict("records")}
+    few = {}  # by group, but by question where others of the group are judged
+    for row in found[~judged].to_dict("records"):
+        group = _named(row, by)
+        few[f"{group}, {row['arm']} ({row['n']})" if group in in_part else f"{group} ({row['n']})"] = None
     if few:
         lines += ["", f"Too few replicates for a verdict (at least {MIN_REPLICATES}): {'; '.join(few)}."]
     if (table["data.n_real"] == 0).any():

@@ -56,10 +56,10 @@ def contrasts(
     asked of each.
     """
     wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
-    parts = []
+    parts, asked_by_name = [], set(named.values())
     for question, (arm, baseline) in named.items():
-        variants = [column for column in wide if column == arm or column.startswith(f"{arm}:")]
-        for variant in variants if baseline in wide else ():
+        others = [c for c in wide if c.startswith(f"{arm}:") and (c, baseline) not in asked_by_name]
+        for variant in [*([arm] if arm in wide else []), *others] if baseline in wide else ():
             difference = (wide[variant] - wide[baseline]).dropna()
             moments = difference.groupby(by, sort=False, dropna=False).agg(["mean", "std", "count"])
             of_variant = question if variant == arm else f"{question} ({variant})"

@@ -42,7 +42,9 @@ def test_differences_are_those_of_the_replicates_that_have_both_groups():
     other = rows["replicate"] > 0
     rows.loc[other, "test_accuracy"] += 3.0
     rows = rows[(rows["arm"] == "original") | ~other]
-    assert "96.00% (+1.00)" in report.conclusion(rows)
+    assert "96.00% (+1.00 over 1 of 5 replicates)" in report.conclusion(rows)
+    apart = rows[(rows["arm"] == "mixed") | other]  # no replicate has both
+    assert "96.00% from" in report.conclusion(apart)
 
 
 def test_a_verdict_comes_with_five_replicates_and_the_intervals_with_two():
@@ -126,6 +128,20 @@ def test_verdicts_say_when_nothing_can_be_asked_and_when_draws_overlap():
     whole = table(GROUPS, replicates=5).assign(**{"data.n_real": 0})
     assert "share most of it" in report.verdicts(whole)[-1]
     assert "share most of it" not in report.verdicts(table(GROUPS, replicates=5))[-1]
+
+
+def test_a_question_with_too_few_replicates_is_named_beside_those_that_are_answered():
+    """Regression: the classifier alone was named, whose other questions had their verdicts."""
+    rows = table({"original": [95.0, 95.1], "mixed_add": [96.0, 96.1], "mixed_add:10": [97.0, 97.1]}, replicates=5)
+    rows = rows[(rows["arm"] != "mixed_add:10") | (rows["replicate"] < 4)]
+    lines = report.verdicts(rows)
+    assert lines[0].startswith("- cnn: Do generated images help when they are added? **helps")
+    assert lines[2].endswith(": cnn, mixed_add:10 (4).")
+
+
+def test_variants_of_an_arm_stand_in_the_order_of_their_numbers():
+    names = pd.Series(["mixed_add:10", "mixed_add:2", "original", "mixed_add"])
+    assert report.arm_order(names) == ["original", "mixed_add", "mixed_add:2", "mixed_add:10"]
 
 
 def test_classifiers_with_unequal_replicates_are_not_said_to_rest_on_as_many():

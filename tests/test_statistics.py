@@ -98,6 +98,8 @@ def test_a_question_is_asked_of_every_variant_of_its_arm():
     rows = contrasts(table, ["classifier"], named=QUESTIONS)
     assert rows[["question", "arm"]].to_numpy().tolist() == [["one?", "a"], ["one? (a:10)", "a:10"]]
     assert rows["p_holm"].max() == pytest.approx(2 * rows["p"].min())
+    by_name = contrasts(table, ["classifier"], named=QUESTIONS | {"ten?": ("a:10", "b")})
+    assert by_name["question"].tolist() == ["one?", "ten?"]  # once each
 
 
 @pytest.mark.parametrize("by", [["classifier", "data.n_real"], ["data.n_real"]], ids=len)
