@@ -259,14 +259,53 @@ def few(rows_of):
     return rows_of(resolve("mnist", "quick", overrides=overrides, arms=STUDY_ARMS, replicates=5))
 
 
-def test_the_answer_is_the_published_one(few):
-    """The first paragraph: the three differences, their intervals, and the program's own words."""
-    (paragraph,) = re.findall(r"\*\*Not in the runs published here.*?\n\n", TEXT, flags=re.S)
-    found = contrasts(few, ["classifier"]).set_index("arm").loc[["original", "mixed_add", "mixed"]]
-    said = [f"{row['mean']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})" for row in found.to_dict("records")]
+def with_diff_augment() -> tuple[list[Settings], list[Settings]]:
+    """The studies of generators with DiffAugment: the sizes of the report, and the new draws."""
+    of_report = parameters_of_the_report()
+    overrides = {"classifiers": {"cnn": 3}, "gan.diff_augment": True}
+    first = [
+        resolve("mnist", overrides=overrides | {"data.n_real": n}, arms=of_report["many"], replicates=5)
+        for n in of_report["augmented"]
+    ]
+    new = of_report["new_draws"]
+    overrides |= {"data.n_real": new["n_real"][0], "data.split_seed": new["seed"]}
+    given = {"seed": new["seed"], "replicates": new["replicates"], "arms": of_report["many"]}
+    return first, [resolve("mnist", overrides=overrides, **given)]
+
+
+def differences(row: dict) -> str:
+    return f"{row['mean']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+
+
+def shifted(rows_of) -> tuple[dict, dict, pd.DataFrame]:
+    """What shifting few real digits brings, how ten times as many generated ones compare, and what they add to that."""
+    of_report = parameters_of_the_report()
+    (n_real,) = of_report["shifted"]["n_real"]
+    beside = [study for study in with_diff_augment()[0] if study.data.n_real == n_real]
+    overrides = {"classifiers": {"cnn": 3}, "gan.diff_augment": True, "data.n_real": n_real}
+    overrides |= of_report["shifted"]["overrides"]
+    table = rows_of(resolve("mnist", overrides=overrides, arms=of_report["many"], replicates=5))
+    ways = pd.concat([rows_of(*beside), table[table["arm"] == "original"].assign(arm="shifted")])
+    named = {"": ("shifted", "original"), "against": ("mixed_add:10", "shifted")}
+    by_shifting, against = contrasts(ways, ["classifier"], named=named).to_dict("records")
+    return by_shifting, against, contrasts(table, ["classifier"]).set_index("arm")
+
+
+def test_the_answer_is_the_published_one(few, rows_of):
+    """The first paragraph: the differences, their intervals, and the program's own words."""
+    (paragraph,) = re.findall(r"\*\*Not in the runs published here: .*?\n\n", TEXT, flags=re.S)
+    found = contrasts(few, ["classifier"]).set_index("arm").loc[["mixed"]]
+    ten = [contrasts(rows_of(*studies), ["classifier", "data.n_real"]) for studies in with_diff_augment()]
+    ten = [rows[(rows["arm"] == "mixed_add:10") & (rows["data.n_real"] == 100)] for rows in ten]
+    assert all(rows["verdict"].str.startswith("helps").all() for rows in ten)
+    by_shifting, against, added = shifted(rows_of)
+    assert by_shifting["low"] > ten[0]["mean"].item()
+    assert against["high"] < 0
+    assert not added.loc["mixed_add:10", "verdict"].startswith("helps")
+    rows = [*pd.concat([found, *ten]).to_dict("records"), by_shifting, added.loc["mixed_add:10"]]
+    said = [differences(row) for row in rows]
     assert [f"{m} ({low} to {high})" for m, low, high in re.findall(DIFFERENCE, " ".join(paragraph.split()))] == said
-    for arm, word in (("mixed_add", "not shown"), ("original", "helps"), ("mixed", "hurts")):
-        assert found["verdict"][arm].startswith(word)
+    assert found["verdict"]["mixed"].startswith("hurts")
 
 
 DIFFERENCE = r"([+-]\d+\.\d+)(?: points)? \((?:95% interval )?([+-]\d+\.\d+) to ([+-]\d+\.\d+)\)"
@@ -301,8 +340,11 @@ def test_the_table_of_sizes_is_computed_from_the_published_table(rows_of):
         verdict = found.loc[(n, "mixed_add"), "verdict"]
         assert "| " + " | ".join([*cells, verdict.partition(":")[0]]) + " |" in TEXT
         assert not verdict.startswith("helps")
-    said = f"At none of five sizes, from {sizes[0]} to {sizes[-1]:,} real digits, do added ones show a gain."
-    assert said in " ".join(TEXT.split())
+    for words in (
+        "At none of five sizes, from {} to {:,} real digits, does this show",
+        "any of five sizes, from {} to {:,}.",
+    ):
+        assert words.format(sizes[0], sizes[-1]) in " ".join(TEXT.split())
     assert len(sizes) == 5
 
 
@@ -317,7 +359,46 @@ def test_what_few_images_do_to_the_generators_is_what_the_table_says(rows_of):
     assert f"with 50, {100 * of_50['duplicate_rate']:.2f}% of the generated digits lie nearer" in said
     assert f"do ({100 * of_50['duplicate_rate_unseen']:.2f}% would" in said
     assert f"the five generators differ, from {copied.min():.2f}% to {copied.max():.2f}%)" in said
-    assert f"(recall {of_100['recall']:.3f}, of unseen real digits {of_100['val_recall']:.3f})" in said
+    recall = table["recall"][table["data.n_real"] == 100]
+    assert (recall == 0).sum() == 3
+    assert f"(recall {of_100['recall']:.3f}, from 0.000 in three of them to {recall.max():.3f}; of unseen real" in said
+    assert f"of unseen real digits {of_100['val_recall']:.3f})" in said
+
+
+def test_what_a_generator_adds_that_does_not_run_dry_is_what_the_table_says(rows_of):
+    first, (asked,) = with_diff_augment()
+    table = rows_of(*first)
+    means = intervals(table, ["data.n_real", "arm"]).set_index(["data.n_real", "arm"])["mean"]
+    found = contrasts(table, ["classifier", "data.n_real"]).set_index(["data.n_real", "arm"])
+    for n in parameters_of_the_report()["augmented"]:
+        rows = [found.loc[(n, arm)] for arm in ("mixed_add", "mixed_add:10")]
+        cells = [f"{n}", *(f"{means[n, arm]:.2f}" for arm in ("original", "mixed_add", "mixed_add:10"))]
+        cells += [*map(differences, rows), rows[1]["verdict"].partition(":")[0]]
+        assert "| " + " | ".join(cells) + " |" in TEXT
+    said = " ".join(TEXT.split())
+    new = contrasts(rows_of(asked), ["classifier"]).set_index("arm")
+    assert new.loc["mixed_add", "verdict"].startswith("not shown")
+    ten, one = (differences(new.loc[arm]).replace(" (", " points (", 1) for arm in ("mixed_add:10", "mixed_add"))
+    assert f"ten times as many help again, by {ten}, as many are not shown to: {one.replace(' points', '')}." in said
+    ten = {"": ("mixed_add:10", "mixed_add")}
+    of_100 = table[table["data.n_real"] == 100]
+    alone, again = (
+        differences(contrasts(rows, ["classifier"], named=ten).iloc[0]) for rows in (of_100, rows_of(asked))
+    )
+    number = f"to ten times as many, is {alone.replace(' (', ' points (', 1)}, and {again} on the further draws."
+    assert number in said
+    recall = rows_of(first[parameters_of_the_report()["augmented"].index(100)], kind="quality")["recall"].mean()
+    assert f"with it, recall rises to {recall:.3f} with 100 digits" in said
+
+
+def test_what_shifted_digits_add_and_generated_ones_to_them_is_what_the_table_says(rows_of):
+    by_shifting, against, added = shifted(rows_of)
+    said = " ".join(TEXT.split())
+    assert f"changes `original` by {differences(by_shifting).replace(' (', ' points (', 1)}; against that," in said
+    assert f"ten times as many generated ones without shifting are {differences(against)}." in said
+    ten, one = (differences(added.loc[arm]) for arm in ("mixed_add:10", "mixed_add"))
+    assert f"ten times as many change it by {ten.replace(' (', ' points (', 1)}, as many by {one}: no gain" in said
+    assert not added["verdict"].str.startswith("helps").any()
 
 
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
@@ -342,10 +423,11 @@ def test_the_chinese_tables_and_differences_are_the_english_ones_in_their_order(
 
     english, chinese = rows(TEXT), rows(CHINESE)
     n = 2 + len(PAPER_CLASSIFIERS) + 2 + len(parameters_of_the_report()["sizes"]) + 2 + len(STUDY_ARMS)
-    n += 2 + len(parameters_of_the_report()["table_2"])
+    n += 2 + len(parameters_of_the_report()["augmented"]) + 2 + len(parameters_of_the_report()["table_2"])
     assert chinese[:n] == english[:n]
     assert differences(CHINESE) == differences(TEXT)
     of_sizes = re.findall(r"^\| [\d,]+ \|.*\| ([^|]+) \|$", TEXT, flags=re.M)
+    assert len(of_sizes) == len(parameters_of_the_report()["sizes"]) + len(parameters_of_the_report()["augmented"])
     in_chinese = re.findall(r"^\| [\d,]+ \|.*\| ([^|]+) \|$", CHINESE, flags=re.M)
     assert [VERDICTS[verdict.partition(",")[0]] for verdict in of_sizes] == [v.partition("（")[0] for v in in_chinese]
 
@@ -375,7 +457,9 @@ def test_the_ablations_say_what_they_say_in_the_table(rows_of):
 def test_the_judge_says_what_it_says_in_the_table(rows_of):
     (row,) = rows_of(resolve("mnist", "quick", overrides={"gan.steps": 10_000}), kind="quality").to_dict("records")
     said = f"{row['judge_test_accuracy']:.2f}% of real ones, sees the digit that was asked for in "
-    assert said + f"{row['gan_test_accuracy']:.2f}% of those of the first table's first" in " ".join(TEXT.split())
+    assert said + f"{row['gan_test_accuracy']:.2f}% of those of the first replicate of Table 1" in " ".join(
+        TEXT.split()
+    )
 
 
 def test_the_speeds_are_those_of_the_published_benchmark(published):
@@ -458,6 +542,12 @@ def test_published_rows_have_their_provenance(published):
     recorded = ["commit", "torch", "torchvision", "device", "threads", "precision", "seconds"]
     assert provenance[recorded].notna().all(axis=None)
     assert not provenance["commit"].str.contains("changes|unknown").any()
+
+
+def test_as_many_generators_have_their_provenance_as_it_says(published):
+    generators, provenance = set(published("quality")["gan_run"]), set(published("quality_provenance")["run_id"])
+    said = f"(of {len(generators - provenance)} of the {len(generators)} generators, which are older than that record"
+    assert said in " ".join(TEXT.split())
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+)`", TEXT))))
