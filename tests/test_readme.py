@@ -273,8 +273,8 @@ def with_diff_augment() -> tuple[list[Settings], list[Settings]]:
     return first, [resolve("mnist", overrides=overrides, **given)]
 
 
-def differences(row: dict) -> str:
-    return f"{row['mean']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+def difference(row: dict, unit: str = "") -> str:
+    return f"{row['mean']:+.2f}{unit} ({row['low']:+.2f} to {row['high']:+.2f})"
 
 
 def shifted(rows_of) -> tuple[dict, dict, pd.DataFrame]:
@@ -303,7 +303,7 @@ def test_the_answer_is_the_published_one(few, rows_of):
     assert against["high"] < 0
     assert not added.loc["mixed_add:10", "verdict"].startswith("helps")
     rows = [*pd.concat([found, *ten]).to_dict("records"), by_shifting, added.loc["mixed_add:10"]]
-    said = [differences(row) for row in rows]
+    said = [difference(row) for row in rows]
     assert [f"{m} ({low} to {high})" for m, low, high in re.findall(DIFFERENCE, " ".join(paragraph.split()))] == said
     assert found["verdict"]["mixed"].startswith("hurts")
 
@@ -373,19 +373,17 @@ def test_what_a_generator_adds_that_does_not_run_dry_is_what_the_table_says(rows
     for n in parameters_of_the_report()["augmented"]:
         rows = [found.loc[(n, arm)] for arm in ("mixed_add", "mixed_add:10")]
         cells = [f"{n}", *(f"{means[n, arm]:.2f}" for arm in ("original", "mixed_add", "mixed_add:10"))]
-        cells += [*map(differences, rows), rows[1]["verdict"].partition(":")[0]]
+        cells += [*map(difference, rows), rows[1]["verdict"].partition(":")[0]]
         assert "| " + " | ".join(cells) + " |" in TEXT
     said = " ".join(TEXT.split())
     new = contrasts(rows_of(asked), ["classifier"]).set_index("arm")
     assert new.loc["mixed_add", "verdict"].startswith("not shown")
-    ten, one = (differences(new.loc[arm]).replace(" (", " points (", 1) for arm in ("mixed_add:10", "mixed_add"))
-    assert f"ten times as many help again, by {ten}, as many are not shown to: {one.replace(' points', '')}." in said
+    ten, one = difference(new.loc["mixed_add:10"], " points"), difference(new.loc["mixed_add"])
+    assert f"ten times as many help again, by {ten}, as many are not shown to: {one}." in said
     ten = {"": ("mixed_add:10", "mixed_add")}
     of_100 = table[table["data.n_real"] == 100]
-    alone, again = (
-        differences(contrasts(rows, ["classifier"], named=ten).iloc[0]) for rows in (of_100, rows_of(asked))
-    )
-    number = f"to ten times as many, is {alone.replace(' (', ' points (', 1)}, and {again} on the further draws."
+    alone, again = (contrasts(rows, ["classifier"], named=ten).iloc[0] for rows in (of_100, rows_of(asked)))
+    number = f"to ten times as many, is {difference(alone, ' points')}, and {difference(again)} on the further draws."
     assert number in said
     recall = rows_of(first[parameters_of_the_report()["augmented"].index(100)], kind="quality")["recall"].mean()
     assert f"with it, recall rises to {recall:.3f} with 100 digits" in said
@@ -394,10 +392,10 @@ def test_what_a_generator_adds_that_does_not_run_dry_is_what_the_table_says(rows
 def test_what_shifted_digits_add_and_generated_ones_to_them_is_what_the_table_says(rows_of):
     by_shifting, against, added = shifted(rows_of)
     said = " ".join(TEXT.split())
-    assert f"changes `original` by {differences(by_shifting).replace(' (', ' points (', 1)}; against that," in said
-    assert f"ten times as many generated ones without shifting are {differences(against)}." in said
-    ten, one = (differences(added.loc[arm]) for arm in ("mixed_add:10", "mixed_add"))
-    assert f"ten times as many change it by {ten.replace(' (', ' points (', 1)}, as many by {one}: no gain" in said
+    assert f"changes `original` by {difference(by_shifting, ' points')}; against that," in said
+    assert f"ten times as many generated ones without shifting are {difference(against)}." in said
+    ten, one = difference(added.loc["mixed_add:10"], " points"), difference(added.loc["mixed_add"])
+    assert f"ten times as many change it by {ten}, as many by {one}: no gain" in said
     assert not added["verdict"].str.startswith("helps").any()
 
 

@@ -80,9 +80,10 @@ def test_an_arm_that_needs_more_generated_images_than_real_ones_gets_them(digits
     """The whole way: nine images of one class for each of another."""
     kept = torch.cat([(digits.train.y == c).nonzero().flatten()[: 36 if c else 4] for c in range(10)])
     splits = replace(digits, train=digits.train[kept])
-    settings = resolve(preset="smoke", arms=["original", "oversampled", "balanced", "mixed"])
+    settings = resolve(preset="smoke", arms=["original", "oversampled", "balanced", "mixed", "mixed_add:3"])
     table, _ = classify(settings, splits)
-    assert table["own_test_accuracy"].isna().tolist() == [False, True, True, False]
+    assert table["arm"].tolist() == list(settings.arms)
+    assert table["own_test_accuracy"].isna().tolist() == [False, True, True, False, False]
     shown = report.by_class(table, splits.train)
     assert shown["real images"].tolist() == ["4", *["36"] * 9, "328 in all"]
     assert shown.loc["mean of the classes", "balanced"] == pytest.approx(shown["balanced"].iloc[:-1].mean(), abs=0.01)
