@@ -42,7 +42,8 @@ def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
     lines = [f"{len(table)} runs of classifiers: {command}"]
     if len(table):
         of_runs = provenance(table["run_id"])
-        short = of_runs["commit"].str.replace(r"([0-9a-f]{7})[0-9a-f]{33}", r"\1", regex=True)  # "+changes" stays
+        commits = of_runs["commit"].str.split(", then ").explode()  # of runs that went on in another one, both
+        short = commits.str.replace(r"([0-9a-f]{7})[0-9a-f]{33}", r"\1", regex=True)  # "+changes" stays
         devices = ", ".join(sorted(of_runs["device"].unique()))
         threads = ", ".join(map(str, sorted(of_runs["threads"].unique())))
         lines += [

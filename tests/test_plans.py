@@ -101,3 +101,15 @@ def test_a_plans_command_computes_its_very_runs():
     assert plans.low_data([int(n) for n in options.n_real.split(",")], **given(options)) == plans.low_data(
         **SMOKE, **parameters
     )
+
+
+def test_a_run_that_went_on_in_another_commit_counts_for_both_and_each_is_named_once(results):
+    """Regression: the report listed the pair of a resumed run as a third commit."""
+    settings = study.settings_for(preset="smoke", arms=["original", "original_plain"])
+    table, _ = study.run([settings])
+    path = results / "tables" / "classify_provenance.csv"
+    rows = pd.read_csv(path)
+    first, second = "a" * 40, "b" * 40
+    rows["commit"] = [f"{first}, then {second}", second]
+    rows.to_csv(path, index=False)
+    assert published.completeness(table, 0, "").endswith("; commits aaaaaaa, bbbbbbb")
