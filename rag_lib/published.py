@@ -51,7 +51,7 @@ def completeness(table: pd.DataFrame, missing: int, command: str) -> str:
             f"torch {', '.join(sorted(of_runs['torch'].unique()))}; commits {', '.join(sorted(short.unique()))}"
         ]
     if missing:
-        lines.append(f"  {missing} more runs are not published")
+        lines.append(f"  {missing} more {'run is' if missing == 1 else 'runs are'} not published")
     return "\n".join(lines)
 
 

@@ -240,6 +240,22 @@ def test_the_verdicts_of_table_1_are_the_published_ones(rows_of):
     assert (said + "({:+.2f} to {:+.2f})").format(*numbers) in " ".join(TEXT.split())
 
 
+def test_fewer_real_images_explain_what_table_1_loses(rows_of):
+    """`original` with half the steps sees as many real images as `mixed` and `mixed_add`, and does as well."""
+    report_of = parameters_of_the_report()
+    (replicates, seeds), schedule = report_of["table_1"]["cnn"], report_of["schedule"]
+    given = {"replicates": replicates, "overrides": {"classifiers": {"cnn": seeds}}}
+    rows = rows_of(study.settings_for(**schedule, **given))
+    fewer_steps = schedule | {"classifier_steps": schedule["classifier_steps"] // 2}
+    halved = rows_of(study.settings_for(**fewer_steps, **given, arms=["original"])).assign(arm="half")
+    named = {arm: (arm, "half") for arm in ("mixed", "mixed_add")}
+    mixed, added = contrasts(pd.concat([rows, halved]), ["classifier"], named=named).to_dict("records")
+    said = f"{halved['test_accuracy'].mean():.2f}, and against that `mixed` changes {difference(mixed)} and "
+    assert f"{said}`mixed_add` {difference(added)}" in " ".join(TEXT.split())
+    for row in (mixed, added):
+        assert row["low"] < 0 < row["high"]
+
+
 def test_on_its_own_kind_mixed_beats_original_with_as_many_classifiers_as_said(published):
     report_of, table, above = parameters_of_the_report(), published("classify"), []
     for classifier, (replicates, seeds) in report_of["table_1"].items():
