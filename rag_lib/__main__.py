@@ -17,7 +17,7 @@ from rag_lib.generate import generate, load_generator
 from rag_lib.jobs import jobs
 from rag_lib.options import Parser, add_study_options, parameters
 from rag_lib.paths import results_dir
-from rag_lib.publish import publish
+from rag_lib.publish_generator import publish
 from rag_lib.runs import clean_runs, finished, list_runs
 
 NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")  # what make study runs

@@ -4,7 +4,7 @@ import pandas as pd
 
 from rag_lib.report import summary
 
-# Table 1: accuracy on MNIST in percent. Table 2 (CIFAR-10) is not available to us.
+# Table 1: accuracy on MNIST in percent
 TABLE_1 = pd.DataFrame(
     {
         "generated": [96.49, 96.93, 97.26, 96.43, 96.73],
@@ -13,6 +13,9 @@ TABLE_1 = pd.DataFrame(
     },
     index=pd.Index(["cnn", "resnet18", "resnet34", "resnet50", "resnet101"], name="classifier"),
 )
+
+# of Table 2, accuracy on CIFAR-10, no more is available to us: ResNet34 on `mixed`
+BEST_OF_TABLE_2 = 92.68
 
 DATASETS_OF_TABLE_1 = ("mnist", "mnist5k")  # mnist5k: a part of it
 
@@ -28,6 +31,7 @@ def against_paper(table: pd.DataFrame) -> str:
     """Where our accuracies (a table of `study.run`, on MNIST) bear the paper's claim out and where not, as Markdown.
 
     The claim is that `mixed` beats `original`; the controls are `mixed_add`, and the test on each group's own kind.
+    The means are over the replicates that have all groups.
     """
     complete = table.groupby(["classifier", "replicate"])["arm"].transform("nunique") == table["arm"].nunique()
     ours, own = summary(table[complete]), summary(table[complete], "own_test_accuracy")
@@ -38,7 +42,6 @@ def against_paper(table: pd.DataFrame) -> str:
     claimed, ours, own = TABLE_1.loc[rows], ours.loc[rows], own.loc[rows]
     found, added = ours["mixed"] - ours["original"], ours["mixed_add"] - ours["original"]
     paper, on_own_kind = claimed["mixed"] - claimed["original"], own["mixed"] - own["original"]
-    best = TABLE_1.to_numpy().max()
     original, of_paper = _range(ours["original"], ".2f"), _range(claimed["original"], ".2f")
     generated, of_own = _range(ours["generated"], ".2f"), _range(own["generated"], ".2f")
     return "\n".join(
@@ -48,14 +51,13 @@ def against_paper(table: pd.DataFrame) -> str:
             f"{_range(found)}.",
             "- The control: `mixed_add`, all real images and as many generated ones, lies above `original` with "
             f"{_above(added)}: {_range(added)} points.",
-            f"- Real images alone, `original`, reach {original}% here and {of_paper}% in the paper. With "
-            f"{_above(ours['original'] - best)} they lie above {best:.2f}%, the best value of the paper's table, "
-            "without a generated image; but recipe and perhaps test differ.",
+            f"- Real images alone, `original`, reach {original}% here and {of_paper}% in the paper; recipe and "
+            "perhaps test differ.",
             "- The paper does not say what it tests on. Tested on held-out images of their group's own composition, "
             f"not on real ones, the same networks have `mixed` above `original` with {_above(on_own_kind)} "
-            f"({_range(on_own_kind)} points), and `generated` at {of_own}% instead of {generated}%.",
-            "",
-            "These are means over the replicates that have all groups. The verdicts:",
+            f"({_range(on_own_kind)} points), and `generated` at {of_own}% instead of {generated}%: above `original` "
+            f"with {_above(own['generated'] - own['original'])}, where in the paper it lies above with "
+            f"{_above(claimed['generated'] - claimed['original'])}.",
         ]
     )
 

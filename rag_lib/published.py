@@ -30,7 +30,7 @@ def rows(studies: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame, int]:
 
 def provenance(ids: pd.Series) -> pd.DataFrame:
     """Commit, versions, device, threads and seconds of these published runs of classifiers, a row a run."""
-    table = pd.read_csv(results_dir() / "tables" / "classify_provenance.csv")
+    table = pd.read_csv(results_dir() / "tables" / f"{TABLES['classifier']}_provenance.csv")
     return table[table["run_id"].isin(ids)]
 
 

@@ -1,6 +1,6 @@
 """What the tables of classifiers say, in words and in small tables for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -175,6 +175,14 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
 
 def _named(row: dict, by: Sequence[str]) -> str:
     return ", ".join(f"{row[column]:,} real images" if column == "data.n_real" else str(row[column]) for column in by)
+
+
+def verdict_table(studies: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """`statistics.contrasts` of several published studies, by the name of the study; only what has a verdict."""
+    by = ["classifier", "data.n_real"]
+    parts = [contrasts(table, by).assign(study=name) for name, table in studies.items() if len(table)]
+    found = pd.concat(parts) if parts else pd.DataFrame(columns=["study", *by, "arm", "answer"])
+    return found[found["answer"] != "too few replicates"]
 
 
 def level_table(table: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:

@@ -51,9 +51,10 @@ def contrasts(
 
     Columns: question, arm, baseline, mean, low, high (t interval of the difference, in the unit of `value`), n
     (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the questions of all
-    classifiers and of all numbers of real images; groups that differ otherwise are families of their own) and verdict.
-    A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`, `mixed_add:10`), it is
-    asked of each.
+    classifiers and of all numbers of real images; groups that differ otherwise are families of their own), answer
+    (`helps`, `hurts`, `not shown`, `too few replicates`) and verdict, the answer with its numbers in words. A question
+    that an arm is missing for has no row; where the arm has variants (`mixed:0.25`, `mixed_add:10`), it is asked of
+    each.
     """
     wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
     parts, asked_by_name = [], set(named.values())
@@ -74,11 +75,12 @@ def contrasts(
     families = judged.groupby(apart, sort=False, dropna=False) if apart else [((), judged)]
     for _, family in families:
         result.loc[family.index, "p_holm"] = multipletests(family["p"], method="holm")[1]
+    result["answer"] = [answer(row) for row in result.to_dict("records")]
     result["verdict"] = [verdict(row) for row in result.to_dict("records")]
     return result[[*by, *_COLUMNS]]
 
 
-_COLUMNS = ["question", "arm", "baseline", "mean", "low", "high", "n", "p", "p_holm", "verdict"]
+_COLUMNS = ["question", "arm", "baseline", "mean", "low", "high", "n", "p", "p_holm", "answer", "verdict"]
 
 
 def p_value(moments: pd.DataFrame) -> pd.Series:
@@ -88,12 +90,21 @@ def p_value(moments: pd.DataFrame) -> pd.Series:
     return pd.Series(2 * stats.t.sf(t.abs(), moments["count"] - 1), index=moments.index)
 
 
-def verdict(row: dict) -> str:
-    """The answer in words: helps, hurts, not shown (with what the interval leaves possible), or too few replicates."""
-    n, low, high = row["n"], row["low"], row["high"]
-    if n < MIN_REPLICATES:
-        return f"too few replicates ({n} of at least {MIN_REPLICATES})"
+def answer(row: dict) -> str:
+    """What a row of `contrasts` allows to say after the correction."""
+    if row["n"] < MIN_REPLICATES:
+        return "too few replicates"
     if row["p_holm"] < 1 - LEVEL:
-        return f"{'helps' if row['mean'] > 0 else 'hurts'}: {row['mean']:+.2f} points ({low:+.2f} to {high:+.2f})"
+        return "helps" if row["mean"] > 0 else "hurts"
+    return "not shown"
+
+
+def verdict(row: dict) -> str:
+    """The answer in words: with its interval, with what this leaves possible, or with the number of replicates."""
+    n, low, high = row["n"], row["low"], row["high"]
+    if row["answer"] == "too few replicates":
+        return f"{row['answer']} ({n} of at least {MIN_REPLICATES})"
+    if row["answer"] != "not shown":
+        return f"{row['answer']}: {row['mean']:+.2f} points ({low:+.2f} to {high:+.2f})"
     alone = ", significant alone but not after correction for all questions asked" if low > 0 or high < 0 else ""
     return f"not shown{alone}: any effect from {low:+.2f} to {high:+.2f} points is compatible with these {n} replicates"

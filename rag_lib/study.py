@@ -45,13 +45,12 @@ def settings_for(
     keeps the preset's, and `engine` for `engine.name`. `pretrained`: the name of a generator that comes with the study
     and takes the place of one to be trained; its data and its settings are then the study's. Raises `UserError`.
     """
+    deltas = check_overrides(overrides) | ({"engine.name": engine} if engine != "local" else {})
     if pretrained is not None:
         given = {"dataset": dataset, "seed": seed, "gan_steps": gan_steps, "arms": arms, "replicates": replicates}
-        deltas = check_overrides(overrides) | ({"engine.name": engine} if engine != "local" else {})
         return _settings_of_pretrained(pretrained, preset, classifier_steps, deltas, given)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
-    deltas = {**check_overrides(overrides), **{name: n for name, n in steps.items() if n is not None}}
-    deltas |= {"engine.name": engine} if engine != "local" else {}
+    deltas |= {name: n for name, n in steps.items() if n is not None}
     pick_device(), progress_mode()  # refuse what the environment asks for in vain, even where runs are reused
     given = {"arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing

@@ -120,7 +120,7 @@ def test_an_unknown_name_and_a_bad_one_are_refused_in_one_line(published, gan, c
 
 
 def test_a_generator_too_large_for_git_is_refused(gan, folder, monkeypatch, capsys):
-    monkeypatch.setattr("rag_lib.publish.MAX_BYTES", 1_000)
+    monkeypatch.setattr("rag_lib.publish_generator.MAX_BYTES", 1_000)
     assert main(["publish", gan.id, "digits"]) == 2
     assert "must be at most 0.00 MB" in capsys.readouterr().err
     assert not folder.exists()
