@@ -31,7 +31,6 @@ def against_paper(table: pd.DataFrame) -> str:
     """Where our accuracies (a table of `study.run`, on MNIST) bear the paper's claim out and where not, as Markdown.
 
     The claim is that `mixed` beats `original`; the controls are `mixed_add`, and the test on each group's own kind.
-    The means are over the replicates that have all groups.
     """
     complete = table.groupby(["classifier", "replicate"])["arm"].transform("nunique") == table["arm"].nunique()
     ours, own = summary(table[complete]), summary(table[complete], "own_test_accuracy")
@@ -58,6 +57,8 @@ def against_paper(table: pd.DataFrame) -> str:
             f"({_range(on_own_kind)} points), and `generated` at {of_own}% instead of {generated}%: above `original` "
             f"with {_above(own['generated'] - own['original'])}, where in the paper it lies above with "
             f"{_above(claimed['generated'] - claimed['original'])}.",
+            "",
+            "These are means over the replicates that have all groups.",
         ]
     )
 

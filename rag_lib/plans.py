@@ -1,4 +1,4 @@
-"""The studies beyond one comparison, as lists of settings: few real images, the ablation, and how long they take."""
+"""The studies beyond one comparison as lists of settings, the commands that ask for them, and how long they take."""
 
 import json
 import math

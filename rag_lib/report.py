@@ -181,6 +181,7 @@ def verdict_table(studies: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """`statistics.contrasts` of several published studies, by the name of the study; only what has a verdict."""
     by = ["classifier", "data.n_real"]
     parts = [contrasts(table, by).assign(study=name) for name, table in studies.items() if len(table)]
+    parts = [part for part in parts if len(part)]  # an empty one would make objects of the others' numbers
     found = pd.concat(parts) if parts else pd.DataFrame(columns=["study", *by, "arm", "answer"])
     return found[found["answer"] != "too few replicates"]
 
