@@ -9,7 +9,7 @@ from rag_lib.images import Images
 from rag_lib.plans import ABLATION
 from rag_lib.presets import DEFAULT_ARMS
 from rag_lib.runs import finished
-from rag_lib.statistics import LEVEL, MIN_REPLICATES, contrasts, intervals, replicates
+from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
 
 ARM_NAMES = {
     "generated": "generated images alone",
@@ -219,7 +219,7 @@ def ablation_conclusion(table: pd.DataFrame) -> str:
             if row["n"] > 1:
                 line += f" (95% interval {row['low']:+.2f} to {row['high']:+.2f})"
             if row["n"] >= MIN_REPLICATES:
-                line += ": they differ" if row["p_holm"] < 1 - LEVEL else ": not shown to differ"
+                line += ": not shown to differ" if row["answer"] == "not shown" else ": they differ"
             lines.append(line)
     if n < MIN_REPLICATES:
         what = (

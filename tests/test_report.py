@@ -197,6 +197,18 @@ def test_a_table_for_the_paper_says_which_cells_nobody_ran():
     assert found.loc["resnet34", ["original", "mixed"]].tolist() == ["not run", "97.25"]
 
 
+def test_the_verdicts_of_several_studies_stand_in_one_table():
+    """Only those of enough replicates; regression: a study without a question made text of the others' numbers."""
+    studies = {"five": table(GROUPS, replicates=5), "two": table(GROUPS, replicates=2)}
+    studies |= {"none": pd.DataFrame(), "alone": table({"original": [95.0]}, replicates=5)}
+    found = report.verdict_table(studies)
+    assert set(found["study"]) == {"five"}
+    assert set(found["arm"]) == {"mixed", "mixed:0.25"}
+    assert found["mean"].dtype == float
+    assert report.verdict_table({"none": studies["none"], "two": studies["two"]}).empty
+    assert report.verdict_table({}).empty
+
+
 def test_what_contradicts_the_paper_is_counted():
     means = {"generated": 90.0, "original": 99.0, "mixed": 98.5, "mixed_add": 99.1}
     rows = pd.DataFrame(
