@@ -105,7 +105,7 @@ class Steps:
     def save(self) -> None:
         """A checkpoint of the state after `done` steps; where there is no room for it, one line: the old one stays."""
         start = time.monotonic()
-        state = self._state()
+        state = self._state() | {"saved": time.time()}  # not the file's date, which a copy changes
         try:
             save_checkpoint(self.folder / f"checkpoint-{self.done:08d}.pt", state)
         except OSError as e:
@@ -166,6 +166,16 @@ class Steps:
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, the newest first."""
     return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
+
+
+def newest(folder: Path) -> dict[str, Any] | None:
+    """What the newest whole checkpoint in `folder` holds; None without one."""
+    for path in checkpoints(folder):
+        try:
+            return load_checkpoint(path)
+        except UserError:  # `Steps` names it when it sets it aside
+            continue
+    return None
 
 
 def _finite(state: Any) -> bool:

@@ -14,7 +14,8 @@ import torch
 import torchvision
 
 from rag_lib import __version__
-from rag_lib.checkpoint import checkpoints
+from rag_lib.checkpoint import newest
+from rag_lib.errors import UserError
 from rag_lib.paths import ROOT
 from rag_lib.training import pick_device, pick_precision
 
@@ -69,13 +70,15 @@ def attempts_at(folder: Path) -> list[dict[str, Any]]:
 
 def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
     """The attempts at an unfinished run that its checkpoint comes from, each with its seconds; none without one."""
-    kept = checkpoints(folder)
-    if not kept or not (folder / "env.json").exists():
+    kept = newest(folder)
+    if kept is None or not (folder / "env.json").exists():
         return []
+    if "saved" not in kept:
+        raise UserError(f"{folder} has a checkpoint from another version of rag_lib; delete the folder to start anew")
     attempts = attempts_at(folder)
     if not attempts[-1]["seconds"]:  # it was killed
         started = datetime.fromisoformat(attempts[-1]["started"]).timestamp()
-        attempts[-1]["seconds"] = max(0.0, kept[0].stat().st_mtime - started)
+        attempts[-1]["seconds"] = max(0.0, kept["saved"] - started)
     return attempts
 
 
