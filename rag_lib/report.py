@@ -37,7 +37,7 @@ def summary(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
 
 
 def summary_with_intervals(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
-    """`summary` as text, each mean with its 95% interval over the replicates where there are at least two."""
+    """`summary` as text, each mean with its 95% interval over the replicates where there are enough of them."""
     found = intervals(table, ["classifier", "arm"], value)
     found["text"] = [
         f"{mean:.2f} ({interval})" if interval else f"{mean:.2f}"
@@ -57,9 +57,9 @@ def full_table(table: pd.DataFrame, classifiers: Sequence[str]) -> pd.DataFrame:
 
 
 def interval_texts(found: pd.DataFrame) -> list[str]:
-    """`low` and `high` of each row in words; nothing where there is but one replicate."""
-    rows = found[["low", "high", "n"]].itertuples(index=False)
-    return [f"{low:.2f} to {high:.2f}" if n > 1 else "" for low, high, n in rows]
+    """`low` and `high` of each row in words; nothing where there are too few replicates for them."""
+    rows = found[["low", "high"]].itertuples(index=False)
+    return [f"{low:.2f} to {high:.2f}" if pd.notna(low) else "" for low, high in rows]
 
 
 def interval_table(table: pd.DataFrame, by: Sequence[str] = ("classifier", "data.n_real", "arm")) -> pd.DataFrame:
@@ -216,7 +216,7 @@ def ablation_conclusion(table: pd.DataFrame) -> str:
         named = {level: (level, baseline) for level in others}
         for row in contrasts(rows.assign(arm=rows["level"]), ["factor"], named=named).to_dict("records"):
             line = f"- {factor}, **{row['arm']}** against {baseline}: {row['mean']:+.2f} points"
-            if row["n"] > 1:
+            if pd.notna(row["low"]):
                 line += f" (95% interval {row['low']:+.2f} to {row['high']:+.2f})"
             if row["n"] >= MIN_REPLICATES:
                 line += ": not shown to differ" if row["answer"] == "not shown" else ": they differ"

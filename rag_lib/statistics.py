@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
 MIN_REPLICATES = 5  # for a verdict
+MIN_FOR_INTERVAL = 3  # that of two is 13 standard errors wide, and nothing where the two happen to agree
 
 # question: (arm, the arm it is compared with)
 CONTRASTS = {
@@ -27,15 +28,16 @@ def replicates(table: pd.DataFrame, by: list[str], value: str = "test_accuracy")
 
 
 def intervals(table: pd.DataFrame, by: list[str], value: str = "test_accuracy") -> pd.DataFrame:
-    """Mean, and t interval (`low`, `high`) over the `n` replicates of each group `by`; NaN where there is but one."""
+    """Mean, and t interval (`low`, `high`; NaN below `MIN_FOR_INTERVAL`) over the `n` replicates of each group `by`."""
     groups = replicates(table, by, value).groupby(by, sort=False, observed=True, dropna=False)[value]
     return with_interval(groups.agg(["mean", "std", "count"])).reset_index()
 
 
 def with_interval(moments: pd.DataFrame) -> pd.DataFrame:
-    """`mean`, `std` and `count` as mean, low, high and n."""
+    """`mean`, `std` and `count` as mean, low, high (NaN below `MIN_FOR_INTERVAL`) and n."""
     n = moments["count"]
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * moments["std"] / n**0.5
+    error = (moments["std"] / n**0.5).where(n >= MIN_FOR_INTERVAL)
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * error
     return pd.DataFrame(
         {"mean": moments["mean"], "low": moments["mean"] - half, "high": moments["mean"] + half, "n": n}
     )
@@ -49,12 +51,12 @@ def contrasts(
 ) -> pd.DataFrame:
     """The paired differences that the questions in `named` ask for, in each group `by`: one row a question.
 
-    Columns: question, arm, baseline, mean, low, high (t interval of the difference, in the unit of `value`), n
-    (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the questions of all
-    classifiers and of all numbers of real images; groups that differ otherwise are families of their own), answer
-    (`helps`, `hurts`, `not shown`, `too few replicates`) and verdict, the answer with its numbers in words. A question
-    that an arm is missing for has no row; where the arm has variants (`mixed:0.25`, `mixed_add:10`), it is asked of
-    each.
+    Columns: question, arm, baseline, mean, low, high (t interval of the difference, in the unit of `value`; NaN below
+    `MIN_FOR_INTERVAL`), n (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the
+    questions of all classifiers and of all numbers of real images; groups that differ otherwise are families of their
+    own), answer (`helps`, `hurts`, `not shown`, `too few replicates`) and verdict, the answer with its numbers in
+    words. A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`,
+    `mixed_add:10`), it is asked of each.
     """
     wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
     parts, asked_by_name = [], set(named.values())

@@ -32,8 +32,15 @@ def test_classifier_seeds_are_averaged_within_a_replicate_and_do_not_count_as_mo
     assert (row["mean"], row["n"]) == (3.0, 2)
 
 
-def test_one_replicate_has_a_mean_and_no_interval():
-    (row,) = intervals(tidy({"a": [5.0]}), ["arm"]).to_dict("records")
+@pytest.mark.parametrize("values", [[5.0], [4.0, 6.0], [5.0, 5.0]])
+def test_fewer_than_three_replicates_have_a_mean_and_no_interval(values):
+    """Regression: two gave accuracies beyond 100 or, where they happened to agree, an interval without width."""
+    (row,) = intervals(tidy({"a": values}), ["arm"]).to_dict("records")
+    assert row["mean"] == 5
+    assert np.isnan([row["low"], row["high"]]).all()
+    (row,) = contrasts(tidy({"a": values, "b": [0.0] * len(values)}), ["classifier"], named={"?": ("a", "b")}).to_dict(
+        "records"
+    )
     assert row["mean"] == 5
     assert np.isnan([row["low"], row["high"]]).all()
 
