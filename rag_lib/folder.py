@@ -1,29 +1,28 @@
 """Anyone's images: a folder, a zip or a tar with one subfolder a class, read once into `Images`."""
 
 import hashlib
-import json
-import lzma
-import os
-import tarfile
-import zipfile
-import zlib
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from safetensors import safe_open
-from safetensors.torch import save_file
 
+from rag_lib.archives import entries, file_names, hidden
 from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.paths import ROOT, results_dir
+from rag_lib.storage import load_weights, room_for, save_weights
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-SPLIT_NAMES = {"train", "Train", "test", "Test", "val", "valid", "validation"}  # no names of classes
+# what the parts of a data set are called, and two classes hardly ever: train, Testing, val2, eval_images, dev-set
+PART = re.compile(
+    r"(train(ing)?|test(ing)?|val(id|idation)?|eval(uation)?|dev)([ _-]?(set|data|images))?[ _-]?\d*", re.IGNORECASE
+)
 DECODER = 1  # bumped with any change of the pixels that `decode` returns
 
 Layout = dict[str, tuple[str, str]]  # a file's name: (split, class)
@@ -38,8 +37,9 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
     images are cached under `results/cache` by `fingerprint`. Raises `UserError` for a folder without two
     classes and for an image that cannot be read (by name).
     """
-    cache = results_dir() / "cache" / f"images-{fingerprint[:16]}-{channels}x{size}-v{DECODER}.safetensors"
-    if not cache.exists():
+    cache = results_dir() / "cache" / f"pixels-{fingerprint[:16]}-{channels}x{size}-v{DECODER}.safetensors"
+    kept = cached(cache)
+    if kept is None:
         layout, classes = layout_of(path)
         pixels = {name: decode(data, name, channels, size) for name, data in entries(path) if name in layout}
         tensors = {}
@@ -48,37 +48,61 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
             names = sorted(name for name in layout if layout[name][0] == split)
             tensors[f"{split}_x"] = torch.from_numpy(np.ascontiguousarray([pixels[name] for name in names]))
             tensors[f"{split}_y"] = torch.tensor([classes.index(layout[name][1]) for name in names])
+        kept = tensors, {"classes": classes}
         cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(f".tmp{os.getpid()}")
-        save_file(tensors, temporary, metadata={"classes": json.dumps(classes)})
-        os.replace(temporary, cache)
-    with safe_open(cache, "pt") as f:
-        classes = tuple(json.loads(f.metadata()["classes"]))
-        splits = {
-            split: Images(f.get_tensor(f"{split}_x"), f.get_tensor(f"{split}_y"), classes)
-            for split in ("train", "test")
-            if f"{split}_x" in f.keys()  # noqa: SIM118 (safe_open is no dictionary)
-        }
-    return splits["train"], splits.get("test")
+        with room_for(f"the decoded images in {cache}"):
+            save_weights(cache, *kept)
+    tensors, card = kept
+    train, test = (
+        Images(tensors[f"{split}_x"], tensors[f"{split}_y"], tuple(card["classes"]))
+        if f"{split}_x" in tensors
+        else None
+        for split in ("train", "test")
+    )
+    return train, test
+
+
+def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """A file's decoded images and their classes; None where there is no such file, or a damaged one, and says so."""
+    if not path.exists():
+        return None
+    try:
+        return load_weights(path)
+    except UserError:
+        print(f"{path} is damaged; the images are decoded again")
+        return None
 
 
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of the images' names and bytes: the same for a folder, its copy and its archive.
 
-    Says which files of the folder are ignored.
+    Says which files of the folder are ignored, and whether an image is there twice.
     """
     layout, _ = layout_of(path, say=True)
-    parts = [
-        (*layout[name], PurePosixPath(name).name, hashlib.sha256(data).hexdigest())
-        for name, data in entries(path)
-        if name in layout
-    ]
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in entries(path) if name in layout}
+    say_repeated(path, digests)
+    parts = [(*layout[name], PurePosixPath(name).name, digest) for name, digest in digests.items()]
     return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
+
+
+def say_repeated(path: str | Path, digests: Mapping[str, str]) -> None:
+    """Prints how many images are copies of others, by their digests: who learned from one is not tested on another."""
+    first: dict[str, str] = {}
+    copies = [(name, first[d]) for name, d in sorted(digests.items()) if first.setdefault(d, name) != name]
+    if copies:
+        print(
+            f"{path}: {len(copies)} images are copies of others, such as {copies[0][0]} of {copies[0][1]}; a test "
+            "image may be one that was trained on, so remove them"
+        )
 
 
 def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     """Each image's split and class, and the classes in alphabetical order; on demand says which files are ignored."""
     names = list(file_names(path))
+    odd = next((name for name in names if name != name.encode(errors="ignore").decode()), None)
+    if odd is not None:
+        what = "rename it" if (ROOT / Path(path).expanduser()).is_dir() else "pack it again with such names"
+        raise UserError(f"{path}: the name {odd!r} is no UTF-8; {what}")
     images = [n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES and not hidden(n)]
     if not images:
         raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
@@ -88,9 +112,12 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
         parts = {name: p[1:] if len(p) > 1 else p for name, p in parts.items()}
     top = {p[0] for p in parts.values() if len(p) > 1}
     split_folders = {p[0] for p in parts.values() if len(p) > 2} >= {"train", "test"}
-    if not split_folders and top <= SPLIT_NAMES and len(top) > 1:
-        found = ", ".join(sorted(top))
-        raise UserError(f"{path} has the folders {found}; name them train and test, each with one subfolder a class")
+    named_as_parts = sorted(filter(PART.fullmatch, top))
+    if not split_folders and len(named_as_parts) > 1:
+        raise UserError(
+            f"{path} has the folders {', '.join(named_as_parts)}; name them train and test, each with one subfolder a "
+            "class"
+        )
     layout: Layout = {}
     for name, p in parts.items():
         if split_folders and len(p) > 2 and p[0] in ("train", "test"):
@@ -108,6 +135,9 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     unknown = sorted({label for split, label in counts if split == "test"} - set(classes))
     if unknown:
         raise UserError(f"{path}: the class {unknown[0]!r} is in test but not in train; every class must be in train")
+    untested = sorted(set(classes) - {label for split, label in counts if split == "test"}) if split_folders else []
+    if untested:
+        raise UserError(f"{path}: the class {untested[0]!r} is in train but not in test; every class must be in both")
     needed = 2 if split_folders else 3  # one image for each of train, val and test
     for label in classes:
         if counts["train", label] < needed:
@@ -126,7 +156,14 @@ def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
                     f"{name} is {image.size[0]} x {image.size[1]} pixels; images must have at least {size // 2} a side"
                 )
             if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+                grey = np.asarray(image)
+                # all black is an image, too; 12 bits in 16 would be left with 16 levels
+                if grey.any() and not (grey.min() >= 0 and 4096 <= grey.max() <= 65535):
+                    raise UserError(
+                        f"{name} has pixels from {grey.min()} to {grey.max()}, of 16 bits for 0 to 65535; scale them "
+                        "to this range, or save it with 8 bits"
+                    )
+                image = Image.fromarray((grey / 257).round().astype(np.uint8))
             elif image.mode == "F":
                 raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
             if image.has_transparency_data:
@@ -141,57 +178,3 @@ def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
     except Exception as e:  # Pillow's readers raise errors of nearly every type for damaged files
         raise UserError(f"{name} cannot be read as an image ({e}); replace or remove it") from e
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def file_names(path: str | Path) -> Iterator[str]:
-    return (name for name, _ in entries(path, with_data=False))
-
-
-def entries(path: str | Path, with_data: bool = True) -> Iterator[tuple[str, bytes]]:
-    """Name (relative, with slashes) and bytes of each regular file of a folder, a zip or a tar.
-
-    A relative path starts at the repository. Nothing is unpacked to disk; an archive with a member that leads
-    outside is refused all the same.
-    """
-    path = ROOT / Path(path).expanduser()
-    try:
-        if path.is_dir():
-            for file in sorted(p for p in path.rglob("*") if p.is_file()):
-                yield file.relative_to(path).as_posix(), file.read_bytes() if with_data else b""
-        elif not path.exists():
-            raise UserError(f"{path} does not exist; give a folder, a zip or a tar with one subfolder a class")
-        elif zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):
-            with zipfile.ZipFile(path) as archive:
-                for member in archive.infolist():
-                    if not member.is_dir():
-                        yield inside(member.filename, path), archive.read(member) if with_data else b""
-        elif tarfile.is_tarfile(path):
-            with tarfile.open(path) as archive:
-                files = set()
-                for member in archive:
-                    if member.isfile() or (member.islnk() and member.linkname in files):
-                        files.add(member.name)
-                        yield inside(member.name, path), archive.extractfile(member).read() if with_data else b""
-                # tarfile takes a broken header for the end, and reads no compressed file to its checksum
-                archive.fileobj.seek(archive.offset)
-                if archive.fileobj.read(512) != bytes(512):
-                    raise tarfile.ReadError("it has no end")
-                while archive.fileobj.read(1 << 20):
-                    pass
-        else:
-            raise UserError(f"{path} is no folder, zip or tar of images, or it is damaged")
-    except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error) as e:
-        raise UserError(f"{path} cannot be read ({e}); it may be damaged, protected or incomplete") from e
-
-
-def inside(name: str, archive: Path) -> str:
-    """`name` in normal form; raises `UserError` where it leads out of the archive."""
-    parts = PurePosixPath(name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
-        raise UserError(f"{archive}: the member {name!r} leads outside the archive; it is not used")
-    return parts.as_posix()
-
-
-def hidden(name: str) -> bool:
-    """Whether the file is a system's own, as macOS leaves in archives."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)

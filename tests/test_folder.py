@@ -151,6 +151,50 @@ def test_other_files_are_ignored_and_said_so(tmp_path, capsys):
     assert any(name in out for name in others)
 
 
+@pytest.mark.parametrize("copy", ["cat/0 (copy).png", "dog/other.png"])
+def test_copies_are_counted_and_said(tmp_path, copy, capsys):
+    files = photos()
+    path = write(tmp_path / "own", files | {copy: files["cat/0.png"]})
+    folder.fingerprint(path)
+    assert re.match(
+        re.escape(f"{path}: 1 images are copies of others, such as ") + r".*remove them\n\Z", capsys.readouterr().out
+    )
+
+
+def test_a_class_behind_a_link_is_read_and_a_link_that_leads_back_is_not(tmp_path):
+    """Regression: the class was left out without a word."""
+    path = write(tmp_path / "own", photos())
+    elsewhere = write(tmp_path / "elsewhere", {f"{i}.png": encoded(noise(50 + i)) for i in range(4)})
+    (path / "elk").symlink_to(elsewhere, target_is_directory=True)
+    (elsewhere / "back").symlink_to(path, target_is_directory=True)
+    (path / "cat" / "own").symlink_to(path / "cat", target_is_directory=True)
+    train, _ = read(path)
+    assert train.classes == ("cat", "dog", "elk")
+    assert train.y.bincount().tolist() == [4, 4, 4]
+
+
+def test_a_zips_names_are_utf8_though_it_does_not_say_so_or_refused(tmp_path):
+    """Regression: names of macOS became others, and those of a Chinese Windows, too, where they are refused now."""
+    for encoding in ("utf-8", "gbk"):
+        names = {sign * len(label.encode(encoding)): label.encode(encoding) for sign, label in ("#猫", "@狗")}
+        path = archive(tmp_path / f"{encoding}.zip", photos(tuple(names)))
+        data = path.read_bytes()
+        for stand_in, name in names.items():
+            data = data.replace(f"{stand_in}/".encode(), name + b"/")
+        path.write_bytes(data)
+    assert read(tmp_path / "utf-8.zip")[0].classes == ("狗", "猫")
+    with pytest.raises(UserError, match="is no UTF-8; pack it again"):
+        read(tmp_path / "gbk.zip", key="another")
+
+
+def test_a_folder_whose_name_is_no_utf8_is_refused(tmp_path):
+    """Regression: the classifier was trained, and then its table could not be written."""
+    path = write(tmp_path / "own", photos())
+    os.rename(os.fsencode(path / "cat"), os.fsencode(path) + b"/caf\xe9")
+    with pytest.raises(UserError, match="is no UTF-8; rename it"):
+        folder.fingerprint(path)
+
+
 def test_nothing_is_said_where_nothing_is_ignored(tmp_path, capsys):
     read(write(tmp_path / "own", photos()))
     assert capsys.readouterr() == ("", "")
@@ -177,6 +221,23 @@ def test_images_are_decoded_once(tmp_path):
     for a, b in zip(first, read(path), strict=True):
         np.testing.assert_array_equal(a.x.numpy(), b.x.numpy())
         assert (a.y.tolist(), a.classes) == (b.y.tolist(), b.classes)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda d: d[: len(d) // 2], lambda d: b"", lambda d: d[:-9] + bytes([d[-9] ^ 1]) + d[-8:]]
+)
+def test_a_damaged_cache_is_said_and_decoded_again(tmp_path, damage, capsys):
+    """Regression: half a file was a traceback for ever after, and a flipped bit was read as it was."""
+    path = write(tmp_path / "own", photos())
+    first, _ = read(path)
+    (cache,) = (results_dir() / "cache").glob("*.safetensors")
+    cache.write_bytes(damage(cache.read_bytes()))
+    assert "decoded again" not in capsys.readouterr().out
+    for said in (True, False):
+        again, _ = read(path)
+        np.testing.assert_array_equal(again.x.numpy(), first.x.numpy())
+        assert again.y.tolist() == first.y.tolist()
+        assert (f"{cache} is damaged; the images are decoded again" in capsys.readouterr().out) == said
 
 
 def test_each_size_and_number_of_channels_is_cached_apart(tmp_path):
@@ -383,10 +444,20 @@ def test_an_animated_gif_gives_its_first_frame():
             ["class 'elk' is in test but not in train", "every class must be in train"],
         ),
         (photos(("cat",), top="train/") | photos(top="test/"), ["only the class 'cat'", "at least two classes"]),
+        (
+            photos(top="train/") | photos(("cat",), top="test/"),
+            ["class 'dog' is in train but not in test", "every class must be in both"],
+        ),
     ],
     ids=[
         *("empty", "no image file", "images without a class", "one class", "two images in a class"),
-        *("one image in a class", "one image to train on", "class in test only", "one class in train"),
+        *(
+            "one image in a class",
+            "one image to train on",
+            "class in test only",
+            "one class in train",
+            "class in train only",
+        ),
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
@@ -561,8 +632,13 @@ def with_a_wrong_exif_type() -> bytes:
             encoded(np.ones((40, 40), np.float32), "TIFF"),
             ["floating-point pixels", "save it with 8 or 16 bits"],
         ),
+        ("5.png", encoded(np.full((40, 40), 4095, np.uint16)), ["from 4095 to 4095, of 16 bits", "scale them"]),
+        ("5.tif", encoded(np.full((40, 40), 70_000, np.int32), "TIFF"), ["from 70000 to 70000", "scale them"]),
     ],
-    ids=["empty", "text", "truncated png", "truncated jpeg", "truncated gif", "exif", "too low", "one pixel", "float"],
+    ids=[
+        *("empty", "text", "truncated png", "truncated jpeg", "truncated gif", "exif", "too low", "one pixel"),
+        *("float", "12 bits in 16", "more than 16 bits"),
+    ],
 )
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_an_image_that_cannot_be_used_is_named(tmp_path, kind, name, data, parts):
@@ -577,7 +653,13 @@ def test_an_image_of_half_the_size_is_enough(size):
     assert only(noise(0, size // 2, size // 2), size=size).shape == (size, size, 3)
 
 
-@pytest.mark.parametrize("names", [("train", "val"), ("Train", "Test"), ("test", "valid")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("train", "val"), ("Train", "Test"), ("test", "valid"), ("training", "testing"), ("TRAIN", "TEST")),
+        *(("train", "test1"), ("train_images", "val2"), ("dev-set", "train")),
+    ],
+)
 def test_parts_without_a_train_and_a_test_are_not_taken_for_classes(tmp_path, names):
     path = write(tmp_path / "own", {k: v for part in names for k, v in photos(top=f"{part}/").items()})
     with pytest.raises(UserError, match=one_line(path, ", ".join(sorted(names)), "name them train and test")):
