@@ -42,7 +42,8 @@ def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Ima
         return concat(real[torch.arange(n * config.times) % n], synthetic)
     if config.arm in ("balanced", "oversampled"):
         return concat(real, topping_up(real, real if config.arm == "oversampled" else synthetic))
-    n_generated = math.ceil(n * (0.5 if config.arm == "original_half" else config.share))
+    share = 0.5 if config.arm == "original_half" else config.share
+    n_generated = math.ceil(round(n * share, 6))  # 100 * 0.07 is a little more than 7
     kept, _ = stratified_split(real.y, (n - n_generated,), seed_of("half", config.seed))
     return real[kept] if config.arm == "original_half" else concat(real[kept], synthetic[: n - len(kept)])
 

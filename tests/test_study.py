@@ -46,6 +46,7 @@ def constant(value: int, n: int = 20, size: int = 28) -> Images:
         ("generated", 0, 20),
         ("mixed", 10, 10),
         ("mixed:0.25", 15, 5),
+        ("mixed:0.55", 9, 11),  # regression: 20 * 0.55 is a little more than 11, and was rounded up to 12
         ("mixed:0", 20, 0),
         ("mixed:1", 0, 20),
         ("mixed_add", 20, 20),
