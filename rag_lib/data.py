@@ -15,7 +15,8 @@ from rag_lib import folder
 from rag_lib.config import DataConfig
 from rag_lib.errors import UserError
 from rag_lib.images import Images, stratified_split
-from rag_lib.paths import data_dir
+from rag_lib.paths import data_dir, results_dir
+from rag_lib.storage import locked
 
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
@@ -116,9 +117,10 @@ def idx_files(
 ) -> tuple[Images, Images]:
     """Both parts of a dataset in MNIST's format, read in place or downloaded."""
     raw = data_dir() / source.__name__ / "raw"
-    if len(arrays := read_idx_files(raw, md5)) < len(MNIST_MD5):
-        torchvision_set(source, True, f"{', '.join(MNIST_MD5)} into {raw}")
-        arrays = read_idx_files(raw, md5)
+    with one_at_a_time(source):
+        if len(arrays := read_idx_files(raw, md5)) < len(MNIST_MD5):
+            torchvision_set(source, True, f"{', '.join(MNIST_MD5)} into {raw}")
+            arrays = read_idx_files(raw, md5)
     parts = []
     for part in ("train", "t10k"):
         x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
@@ -163,7 +165,8 @@ def cifar_files(source: type[torchvision.datasets.CIFAR10], md5: dict[str, str] 
         source = type(source.__name__, (source,), tables)
     parts = []
     for train in (True, False):
-        part = torchvision_set(source, train, f"{source.filename} into {data_dir()}")
+        with one_at_a_time(source):
+            part = torchvision_set(source, train, f"{source.filename} into {data_dir()}")
         x = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
         parts.append(Images(x, torch.tensor(part.targets), tuple(part.classes)))
     return parts[0], parts[1]
@@ -176,6 +179,12 @@ def cifar10_jpeg(config: DataConfig) -> tuple[Images, Images]:
     if (found := hashlib.sha256(archive.read_bytes()).hexdigest()) != CIFAR10_JPEG_SHA256:
         raise UserError(f"{archive} is damaged: its SHA-256 is {found}, not {CIFAR10_JPEG_SHA256}; fetch it again")
     return folder.read(archive, config.channels, config.stored_size, CIFAR10_JPEG_SHA256)
+
+
+def one_at_a_time(source: type):
+    """Lets no process read what another one is fetching: torchvision writes a file in its place."""
+    lock = results_dir() / "cache" / f"{source.__name__}.lock"
+    return locked(lock, f"another process reads or fetches {source.__name__}; waiting for it")
 
 
 def torchvision_set(source: type, train: bool, what_to_put: str):

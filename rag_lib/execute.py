@@ -15,17 +15,24 @@ def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
     Raises `UserError` where a cell fails.
     """
     import papermill  # a second to import, and absent where only the library is used
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     source = ROOT / "notebooks" / f"{name}.ipynb"
     known = papermill.inspect_notebook(source)
     given = {name: value for name, value in parameters.items() if name in known}
+    if "engine" not in known and "overrides" in given:  # it computes its runs itself
+        given["overrides"] = {k: v for k, v in given["overrides"].items() if not k.startswith("engine.")}
     try:
         papermill.execute_notebook(
             source, output, given, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr
         )
     except PapermillExecutionError as e:
         raise UserError(f"{e.ename}: {e.evalue} (in {output}, cell {e.exec_count})") from e
+    except DeadKernelError as e:
+        raise UserError(
+            f"{name}: its kernel died, as it does where memory runs out; the same command goes on from where it was"
+        ) from e
     forget_paths(output)
 
 

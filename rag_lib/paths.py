@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from rag_lib.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -14,3 +16,11 @@ def data_dir() -> Path:
 def results_dir() -> Path:
     """The results' folder: `RAG_RESULTS`, else `results/` in the repository."""
     return Path(os.environ.get("RAG_RESULTS") or ROOT / "results").expanduser().resolve()
+
+
+def check_results_dir() -> None:
+    """Raises `UserError` where nothing can be written into the results' folder."""
+    path = results_dir()
+    there = next(p for p in (path, *path.parents) if p.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(f"{path} cannot be written to; set RAG_RESULTS to a folder that can")

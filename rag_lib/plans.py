@@ -13,7 +13,7 @@ from rag_lib.checked import Checked, check_value
 from rag_lib.config import REAL_ARMS, GanConfig, QualityConfig, Settings, from_dict
 from rag_lib.errors import UserError
 from rag_lib.jobs import Job, ids_of
-from rag_lib.overrides import check_overrides
+from rag_lib.overrides import check_arms, check_overrides
 from rag_lib.paths import results_dir
 from rag_lib.runs import finished, names_itself
 from rag_lib.study import settings_for
@@ -61,7 +61,7 @@ def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str],
     for factor in factors:
         check_value("factors", factor, str, choices=tuple(ABLATION))
     given = {"arms": ABLATION_ARMS} | {k: v for k, v in parameters.items() if v is not None}
-    arms = given["arms"]
+    arms = check_arms(given["arms"])
     if len(arms) != 1 or arms[0] in REAL_ARMS:
         raise UserError(f'arms = {list(arms)} must be one arm with generated images, such as ["generated"]')
     if len(settings_for(**given).classifiers) != 1:

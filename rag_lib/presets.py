@@ -171,6 +171,7 @@ def resolve(
     arms = check_arms(DEFAULT_ARMS if arms is None else arms)
     unusual = {"arms": arms} if arms != DEFAULT_ARMS else {}
     unusual |= {"replicates": replicates} if replicates > 1 else {}
+    unusual |= {"content": content} if content else {}  # two folders can have one name
     unusual |= {key: value for key, value in overrides.items() if not key.startswith("engine.")}
     variant = "" if seed == 0 and not unusual else hash_of_variant(seed, unusual)
     trained = tuple((classifier(name), n) for name, n in seeds)

@@ -14,6 +14,7 @@ from rag_lib.errors import UserError
 from rag_lib.jobs import Engine, configs, ids_of, images_for, in_order, jobs, splits_of
 from rag_lib.models.attention import attention_module
 from rag_lib.overrides import check_overrides
+from rag_lib.paths import check_results_dir
 from rag_lib.presets import resolve
 from rag_lib.pretrained import pretrained_config
 from rag_lib.progress import progress_mode
@@ -51,7 +52,11 @@ def settings_for(
         return _settings_of_pretrained(pretrained, preset, classifier_steps, deltas, given)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     deltas |= {name: n for name, n in steps.items() if n is not None}
-    pick_device(), progress_mode()  # refuse what the environment asks for in vain, even where runs are reused
+    (
+        pick_device(),
+        progress_mode(),
+        check_results_dir(),
+    )  # refuse what the environment asks for in vain, even where runs are reused
     given = {"arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing
     attention_module(settings.gan.attention, 16)  # whether timm is there, where it wants it

@@ -157,11 +157,14 @@ def test_an_unknown_value_of_rag_smoke_is_refused(monkeypatch, capsys):
     assert "RAG_SMOKE = 'yes' is unknown" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "value"), [("RAG_DEVICE", "toaster"), ("RAG_PROGRESS", "loud")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("RAG_DEVICE", "toaster"), ("RAG_PROGRESS", "loud"), ("RAG_RESULTS", "/dev/null/here")]
+)
 def test_an_environment_that_asks_in_vain_is_refused_before_any_work(name, value, monkeypatch, capsys, results):
     monkeypatch.setenv(name, value)
     assert main(["train", "--preset", "smoke"]) == 2
-    assert f"Error: {name} = {value!r}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"Error: {name} = {value!r}" in error or f"Error: {value} cannot be written to; set {name}" in error
     assert not results.exists()
 
 
@@ -185,6 +188,7 @@ def test_low_data_and_ablation_print_their_tables(results, capsys):
         (["low-data", "--n-real", "4000"], "it must be at least 10 and at most 3500"),
         (["ablation", "--factors", "colour"], "factors = 'colour' is unknown; choose one of attention, output"),
         (["ablation", "--arms", "original,mixed"], "must be one arm with generated images"),
+        (["ablation", "--arms", "generatd"], "arm = 'generatd' is unknown"),
         (["classify", "--arms", "half"], "arm = 'half' is unknown; choose one of generated, original"),
         (["classify", "--arms", "mixed,mixed"], "names an arm twice"),
         (["classify", "--replicates", "0"], "replicates = 0 is out of range"),

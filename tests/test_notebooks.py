@@ -12,6 +12,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from rag_lib import study
 from rag_lib.__main__ import NOTEBOOKS, main
+from rag_lib.errors import UserError
+from rag_lib.execute import execute as run_notebook
 from rag_lib.notebook import injected_names
 from rag_lib.paths import ROOT, data_dir
 
@@ -71,6 +73,44 @@ def test_a_bad_parameter_stops_the_notebook_with_one_line_before_any_work(parame
     assert message in error.value.evalue
     assert error.value.traceback == [f"Error: {error.value.evalue}"]
     assert not (results / "runs").exists()
+
+
+def test_a_handful_of_images_is_enough_for_the_first_notebook(execute, results):
+    """Regression: notebook 01 divided by more images than there were."""
+    assert "train     10 images" in execute(FILES[0], overrides={"data.n_real": 10})
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    """Puts a notebook of two cells, parameters and a line of code, in the place of the study's own."""
+    monkeypatch.setattr("rag_lib.execute.ROOT", tmp_path)
+
+    def write(parameters: str, code: str) -> None:
+        cells = [
+            nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(code),
+        ]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        (tmp_path / "notebooks").mkdir()
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / "one.ipynb")
+
+    return write
+
+
+@pytest.mark.parametrize(("parameters", "kept"), [("", False), ('engine = "local"', True)], ids=["without", "with"])
+def test_a_notebook_without_the_parameter_engine_hears_nothing_of_one(parameters, kept, notebook, tmp_path):
+    """Regression: `make study` on Ray with an address always stopped in notebook 01."""
+    notebook(f"overrides = {{}}\n{parameters}", "print(sorted(overrides))")
+    overrides = {"engine.address": "10.0.0.1:6379", "gan.lr": 1e-3}
+    run_notebook("one", tmp_path / "out.ipynb", {"overrides": overrides, "engine": "ray"})
+    (said,) = code_cells(tmp_path / "out.ipynb")[-1].outputs
+    assert said.text == f"{sorted(overrides) if kept else ['gan.lr']}\n"
+
+
+def test_a_kernel_that_dies_is_named_in_one_line(notebook, tmp_path):
+    notebook("", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(UserError, match="one: its kernel died, as it does where memory runs out"):
+        run_notebook("one", tmp_path / "out.ipynb", {})
 
 
 def test_papermill_works_from_inside_the_notebooks_folder_without_an_output_path(results):
