@@ -12,7 +12,7 @@ from rag_lib.generate import generate, load_generator, to_pil, weights_of
 from rag_lib.images import Images
 from rag_lib.models.gan import Generator, OnePerClass
 from rag_lib.paths import results_dir
-from rag_lib.provenance import environment
+from rag_lib.provenance import attempts_at, environment
 from rag_lib.runs import names_itself, run_folder, run_id
 from rag_lib.storage import room_for, sha256, write_whole
 
@@ -54,9 +54,12 @@ def export(run: str | Path, folder: Path, n: int, seed: int) -> Path:
     """
     generator, weights = load_generator(run), weights_of(run)
     check_value("--images", n, int, low=1)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    place = folder.resolve()
+    if place.is_file() or (place.is_dir() and any(place.iterdir())):
         raise UserError(f"{folder} exists and is no empty folder; name one that is new")
-    unfinished = folder.absolute().with_name(f"{folder.absolute().name}.unfinished")
+    if place == Path.cwd():
+        raise UserError(f"{folder} is the folder that you are in; name one that is new")
+    unfinished = place.with_name(f"{place.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)  # what an interrupted export has left
         unfinished.mkdir(parents=True)
@@ -103,11 +106,14 @@ def described(config: GanConfig, weights: Path) -> dict[str, Any]:
 
 def fidelity(config: GanConfig, weights: Path) -> str:
     """The GAN-test accuracy that a finished run has measured for the generator in this file, in words."""
+    digest = sha256(weights)
     own = run_folder(run_id("gan", config)) / "generator.safetensors"
-    if own.exists() and sha256(own) == sha256(weights):
+    if own.exists() and sha256(own) == digest:
         for path in sorted((results_dir() / "runs").glob("quality-*/metrics.json")):
             saved = json.loads((path.parent / "config.json").read_text())
-            if names_itself(path.parent.name, saved) and from_dict("quality", saved).gan == config:
+            seen = {attempt.get("generator") for attempt in attempts_at(path.parent)}  # of which training
+            of_these = names_itself(path.parent.name, saved) and from_dict("quality", saved).gan == config
+            if of_these and seen == {digest[:12]}:
                 metrics = json.loads(path.read_text())
                 return (
                     f"{100 * metrics['gan_test_accuracy']:.2f}%: how often a classifier trained on the same real "

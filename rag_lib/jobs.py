@@ -14,6 +14,7 @@ from rag_lib.images import Images
 from rag_lib.presets import replicate
 from rag_lib.quality import HELD_OUT_SEED, assess
 from rag_lib.runs import Run, run_id
+from rag_lib.storage import sha256
 from rag_lib.train_classifier import train_classifier
 from rag_lib.train_gan import train_gan
 from rag_lib.watch import Warnings
@@ -134,6 +135,11 @@ def splits_of(config: DataConfig) -> Splits:
     return load(config)
 
 
-@lru_cache(maxsize=2)  # what a generator's classifiers are trained on, and what they are measured on
 def synthetic(generator: Path, n: int, seed: int) -> Images:
+    """`generate`d by the generator in this folder, and kept until its weights are others."""
+    return _synthetic(generator, sha256(generator / "generator.safetensors"), n, seed)
+
+
+@lru_cache(maxsize=2)  # what a generator's classifiers are trained on, and what they are measured on
+def _synthetic(generator: Path, weights: str, n: int, seed: int) -> Images:
     return generate(load_generator(generator), n, seed)

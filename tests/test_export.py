@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -65,6 +66,11 @@ def test_a_measurement_of_another_generator_is_not_taken_for_this_ones(gan, tmp_
     run.folder.rename(run.folder.with_name("quality-000000000000"))
     assert "not measured" in fidelity(SETTINGS.gan, file)
     run.folder.with_name("quality-000000000000").rename(run.folder)
+    env = run.folder / "env.json"  # regression: one of an earlier training with this config was taken for this one's
+    measured = env.read_text()
+    env.write_text(re.sub(r'"generator": "\w{12}"', '"generator": "000000000000"', measured))
+    assert "not measured" in fidelity(SETTINGS.gan, file)
+    env.write_text(measured)
     other = tmp_path / "generator.safetensors"
     other.write_bytes(file.read_bytes() + b" ")
     assert "not measured" in fidelity(SETTINGS.gan, other)
@@ -97,6 +103,7 @@ def test_a_foreign_file_cannot_write_outside_the_folder(gan, tmp_path, name, cap
         (["gan-000000000000", "new"], "has no generator.safetensors"),
         (["GAN", "full"], "full exists and is no empty folder; name one that is new"),
         (["GAN", "full/mine.txt"], "mine.txt exists and is no empty folder"),
+        (["GAN", "."], "is the folder that you are in; name one that is new"),
         (["GAN", "full/mine.txt/new"], "cannot be made: Not a directory"),
         (["GAN", "new", "--images", "0"], "--images = 0 is out of range; it must be at least 1"),
     ],
@@ -104,7 +111,8 @@ def test_a_foreign_file_cannot_write_outside_the_folder(gan, tmp_path, name, cap
 def test_a_wrong_export_is_refused_in_one_line_and_writes_nothing(
     arguments, message, gan, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty" if "." in arguments else tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     assert main(["export", *(gan.id if a == "GAN" else a for a in arguments)]) == 2

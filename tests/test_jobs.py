@@ -1,6 +1,7 @@
 """A study as a plan: its runs and their needs, how long they will take, and who computes them."""
 
 import math
+import shutil
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ from rag_lib import plans, study
 from rag_lib.__main__ import main
 from rag_lib.config import EngineConfig
 from rag_lib.errors import UserError
-from rag_lib.jobs import ids_of, jobs
+from rag_lib.jobs import ids_of, jobs, synthetic
 from rag_lib.presets import resolve
 
 SMOKE = resolve(preset="smoke", arms=["generated", "original"], replicates=2)
@@ -54,6 +55,16 @@ def test_a_dry_run_prints_the_plan_and_computes_nothing(command, results, capsys
     assert "of them to be computed" in said
     assert "unknown" in said
     assert not results.exists()
+
+
+def test_images_of_an_earlier_training_are_not_taken_for_those_of_the_weights_that_are_there(results, digits):
+    """Regression: a generator deleted and trained again within one kernel had its old images go on."""
+    of_seed = [study.run_gan(resolve(preset="smoke", seed=seed), digits).folder for seed in (0, 1)]
+    before = synthetic(of_seed[0], 10, 0)
+    assert synthetic(of_seed[0], 10, 0) is before
+    shutil.copy(of_seed[1] / "generator.safetensors", of_seed[0])
+    assert synthetic(of_seed[0], 10, 0).x.equal(synthetic(of_seed[1], 10, 0).x)
+    assert not synthetic(of_seed[0], 10, 0).x.equal(before.x)
 
 
 def test_the_engine_is_no_part_of_what_is_computed():
