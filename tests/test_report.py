@@ -36,6 +36,13 @@ def test_summary_and_conclusion_say_what_the_table_says():
     assert "one generator and one draw of the real images" in text
 
 
+def test_all_tables_round_alike():
+    """Regression: a mean of 81.595 stood as 81.60 in one table and as 81.59 in another."""
+    rows = table({"original": [81.77, 81.42]})
+    assert report.summary(rows).loc["cnn", "original"] == 81.59
+    assert report.summary_with_intervals(rows).loc["cnn", "original"] == "81.59"
+
+
 def test_differences_are_those_of_the_replicates_that_have_both_groups():
     """Regression: a mean over one replicate was compared with a mean over five."""
     rows = table({"original": [95.0], "mixed": [96.0]}, replicates=5)
