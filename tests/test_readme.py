@@ -223,10 +223,10 @@ def test_the_readmes_table_2_is_computed_from_the_published_table(rows_of):
             (row,) = rows_of(resolve(**best, arms=[arm], overrides=overrides)).to_dict("records")
             accuracy[classifier, arm] = row["test_accuracy"]
     words = (
-        f"with three times the steps `fast_cnn` reaches {accuracy['fast_cnn', 'original']:.2f} from real images alone"
+        f"`fast_cnn` reaches {accuracy['fast_cnn', 'original']:.2f} from real images alone with three times the steps"
     )
     assert words in said
-    words = "with ten times as many `cnn` reaches {:.2f} from `original` and {:.2f} from `mixed_add`"
+    words = "with ten times as many (one replicate) it reaches {:.2f} from `original` and {:.2f} from `mixed_add`"
     assert words.format(accuracy["cnn", "original"], accuracy["cnn", "mixed_add"]) in said
     row, second = rows_of(resolve(**best, replicates=2), kind="quality").to_dict("records")
     judged = f"right about {row['judge_test_accuracy']:.2f}% of real test images sees the class that was asked for in "
