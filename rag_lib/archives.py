@@ -64,9 +64,12 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def name_of(member: zipfile.ZipInfo) -> str:
-    """Its name as UTF-8, which many archivers write without saying so; zipfile then takes it for an old code page."""
-    utf8 = member.flag_bits & 0x800
-    return member.filename if utf8 else member.filename.encode("cp437").decode(errors="surrogateescape")
+    """Its name as UTF-8, which many archivers write without saying so; zipfile then reads it in an old code page."""
+    try:
+        raw = member.filename.encode("cp437")
+    except UnicodeEncodeError:  # zipfile knew better
+        return member.filename
+    return member.filename if member.flag_bits & 0x800 else raw.decode(errors="surrogateescape")
 
 
 def inside(name: str, archive: Path) -> str:

@@ -15,8 +15,8 @@ from rag_lib import folder
 from rag_lib.config import DataConfig
 from rag_lib.errors import UserError
 from rag_lib.images import Images, stratified_split
-from rag_lib.paths import data_dir, results_dir
-from rag_lib.storage import locked
+from rag_lib.paths import data_dir
+from rag_lib.storage import is_locked, locked
 
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
@@ -117,10 +117,10 @@ def idx_files(
 ) -> tuple[Images, Images]:
     """Both parts of a dataset in MNIST's format, read in place or downloaded."""
     raw = data_dir() / source.__name__ / "raw"
-    with one_at_a_time(source):
-        if len(arrays := read_idx_files(raw, md5)) < len(MNIST_MD5):
-            torchvision_set(source, True, f"{', '.join(MNIST_MD5)} into {raw}")
-            arrays = read_idx_files(raw, md5)
+    wait_for_download(source)
+    if len(arrays := read_idx_files(raw, md5)) < len(MNIST_MD5):
+        torchvision_set(source, True, f"{', '.join(MNIST_MD5)} into {raw}")
+        arrays = read_idx_files(raw, md5)
     parts = []
     for part in ("train", "t10k"):
         x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
@@ -163,10 +163,10 @@ def cifar_files(source: type[torchvision.datasets.CIFAR10], md5: dict[str, str] 
         tables = {key: [[name, md5[name]] for name, _ in getattr(source, key)] for key in ("train_list", "test_list")}
         tables["meta"] = source.meta | {"md5": md5[source.meta["filename"]]}
         source = type(source.__name__, (source,), tables)
+    wait_for_download(source)
     parts = []
     for train in (True, False):
-        with one_at_a_time(source):
-            part = torchvision_set(source, train, f"{source.filename} into {data_dir()}")
+        part = torchvision_set(source, train, f"{source.filename} into {data_dir()}")
         x = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
         parts.append(Images(x, torch.tensor(part.targets), tuple(part.classes)))
     return parts[0], parts[1]
@@ -181,10 +181,16 @@ def cifar10_jpeg(config: DataConfig) -> tuple[Images, Images]:
     return folder.read(archive, config.channels, config.stored_size, CIFAR10_JPEG_SHA256)
 
 
-def one_at_a_time(source: type):
-    """Lets no process read what another one is fetching: torchvision writes a file in its place."""
-    lock = results_dir() / "cache" / f"{source.__name__}.lock"
-    return locked(lock, f"another process reads or fetches {source.__name__}; waiting for it")
+def download_of(source: type):
+    """The lock that a process holds while it fetches this dataset: torchvision writes each file in its place."""
+    return locked(data_dir() / f".{source.__name__}.lock", f"another process fetches {source.__name__}; waiting for it")
+
+
+def wait_for_download(source: type) -> None:
+    """Returns when no other process fetches this dataset, whose half a file would pass for a damaged one."""
+    if is_locked(data_dir() / f".{source.__name__}.lock"):
+        with download_of(source):
+            pass
 
 
 def torchvision_set(source: type, train: bool, what_to_put: str):
@@ -195,8 +201,7 @@ def torchvision_set(source: type, train: bool, what_to_put: str):
     except RuntimeError:
         pass  # not there, or its checksums differ: torchvision keeps what is whole and fetches the rest
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            root.mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(io.StringIO()), download_of(source):
             return source(root, train=train, download=True)
     except (OSError, RuntimeError) as e:
         raise UserError(

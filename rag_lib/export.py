@@ -72,9 +72,9 @@ def export(run: str | Path, folder: Path, n: int, seed: int) -> Path:
             of_class.mkdir(exist_ok=True)
             to_pil(x).save(of_class / f"{i:06d}.png")
         write_whole(unfinished / "DATASHEET.md", datasheet(generator, weights, images, seed).encode())
-    if folder.is_dir():
-        folder.rmdir()
-    unfinished.rename(folder)
+    if place.is_dir():
+        place.rmdir()
+    unfinished.rename(place)
     return folder
 
 

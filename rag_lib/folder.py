@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rag_lib.archives import entries, file_names, hidden
 from rag_lib.errors import UserError
 from rag_lib.images import Images
-from rag_lib.paths import ROOT, results_dir
+from rag_lib.paths import results_dir
 from rag_lib.storage import load_weights, room_for, save_weights
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -80,30 +80,35 @@ def fingerprint(path: str | Path) -> str:
     """
     layout, _ = layout_of(path, say=True)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in entries(path) if name in layout}
-    say_repeated(path, digests)
+    say_repeated(path, layout, digests)
     parts = [(*layout[name], PurePosixPath(name).name, digest) for name, digest in digests.items()]
     return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
 
 
-def say_repeated(path: str | Path, digests: Mapping[str, str]) -> None:
-    """Prints how many images are copies of others, by their digests: who learned from one is not tested on another."""
-    first: dict[str, str] = {}
-    copies = [(name, first[d]) for name, d in sorted(digests.items()) if first.setdefault(d, name) != name]
-    if copies:
+def say_repeated(path: str | Path, layout: Layout, digests: Mapping[str, str]) -> None:
+    """Prints how many images, by their digests, are there twice, where one copy may test who learned from the other."""
+    copies: dict[str, list[str]] = {}
+    for name in sorted(digests):
+        copies.setdefault(digests[name], []).append(name)
+    drawn = "test" not in {split for split, _ in layout.values()}  # else the copies within a part do no harm
+    parts_of = {digest: {layout[name][0] for name in names} for digest, names in copies.items()}
+    repeated = [names for digest, names in copies.items() if len(names) > 1 and (drawn or len(parts_of[digest]) > 1)]
+    if repeated:
         print(
-            f"{path}: {len(copies)} images are copies of others, such as {copies[0][0]} of {copies[0][1]}; a test "
-            "image may be one that was trained on, so remove them"
+            f"{path}: {len(repeated)} images are there more than once, such as {repeated[0][0]} and {repeated[0][1]}; "
+            "keep one of each, or a classifier may be tested on an image that it learned from"
         )
 
 
 def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     """Each image's split and class, and the classes in alphabetical order; on demand says which files are ignored."""
     names = list(file_names(path))
-    odd = next((name for name in names if name != name.encode(errors="ignore").decode()), None)
-    if odd is not None:
-        what = "rename it" if (ROOT / Path(path).expanduser()).is_dir() else "pack it again with such names"
-        raise UserError(f"{path}: the name {odd!r} is no UTF-8; {what}")
     images = [n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES and not hidden(n)]
+    odd = next((name for name in images if name != name.encode(errors="ignore").decode()), None)
+    if odd is not None:
+        raise UserError(
+            f"{path}: the name {odd!r} is no UTF-8; rename it, or pack it with a program that writes UTF-8 names"
+        )
     if not images:
         raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
     parts = {name: PurePosixPath(name).parts for name in images}
@@ -126,7 +131,7 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
             layout[name] = ("train", p[0])
     ignored = sorted(name for name in set(names) - set(layout) if not hidden(name))
     if say and ignored:
-        print(f"{path}: {len(ignored)} files ignored that are no images of a class, such as {ignored[0]}")
+        print(f"{path}: {len(ignored)} files ignored that are no images of a class, such as {ignored[0]!r}")
     counts = Counter(layout.values())
     classes = sorted({label for split, label in counts if split == "train"})
     if len(classes) < 2:
@@ -160,8 +165,8 @@ def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
                 # all black is an image, too; 12 bits in 16 would be left with 16 levels
                 if grey.any() and not (grey.min() >= 0 and 4096 <= grey.max() <= 65535):
                     raise UserError(
-                        f"{name} has pixels from {grey.min()} to {grey.max()}, of 16 bits for 0 to 65535; scale them "
-                        "to this range, or save it with 8 bits"
+                        f"{name} has grey values from {grey.min()} to {grey.max()}; expected are 16 bits that use 0 to "
+                        "65535: scale them, or save it with 8 bits"
                     )
                 image = Image.fromarray((grey / 257).round().astype(np.uint8))
             elif image.mode == "F":

@@ -21,6 +21,8 @@ def results_dir() -> Path:
 def check_results_dir() -> None:
     """Raises `UserError` where nothing can be written into the results' folder."""
     path = results_dir()
-    there = next(p for p in (path, *path.parents) if p.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
+    there = next(
+        p for p in (path, *path.parents) if os.path.exists(p)
+    )  # Path.exists raises where a folder above is closed
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise UserError(f"{path} cannot be written to; set RAG_RESULTS to a folder that can")

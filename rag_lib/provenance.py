@@ -15,7 +15,6 @@ import torchvision
 
 from rag_lib import __version__
 from rag_lib.checkpoint import newest
-from rag_lib.errors import UserError
 from rag_lib.paths import ROOT
 from rag_lib.training import pick_device, pick_precision
 
@@ -73,12 +72,10 @@ def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
     kept = newest(folder)
     if kept is None or not (folder / "env.json").exists():
         return []
-    if "saved" not in kept:
-        raise UserError(f"{folder} has a checkpoint from another version of rag_lib; delete the folder to start anew")
     attempts = attempts_at(folder)
     if not attempts[-1]["seconds"]:  # it was killed
         started = datetime.fromisoformat(attempts[-1]["started"]).timestamp()
-        attempts[-1]["seconds"] = max(0.0, kept["saved"] - started)
+        attempts[-1]["seconds"] = max(0.0, kept.get("saved", 0.0) - started)
     return attempts
 
 

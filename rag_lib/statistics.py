@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
 MIN_REPLICATES = 5  # for a verdict
-MIN_FOR_INTERVAL = 3  # that of two is 13 standard errors wide, and nothing where the two happen to agree
+MIN_FOR_INTERVAL = 3  # that of two reaches 13 standard errors to either side, and none where they agree
 
 # question: (arm, the arm it is compared with)
 CONTRASTS = {

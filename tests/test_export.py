@@ -87,6 +87,16 @@ def test_an_interrupted_export_can_be_asked_for_again_and_leaves_no_half_set(gan
     assert len(torchvision.datasets.ImageFolder(folder).classes) == 5  # no folder of a class without images
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["a folder", "nothing"])
+def test_a_link_leads_to_where_the_images_go(gan, tmp_path, there):
+    if there:
+        (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    assert main(["export", gan.id, str(tmp_path / "link"), "--images", "5"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "results") == ["link", "target"]
+    assert (tmp_path / "target" / "DATASHEET.md").exists()
+
+
 @pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "..", "a/b"])
 def test_a_foreign_file_cannot_write_outside_the_folder(gan, tmp_path, name, capsys):
     weights, card = load_weights(gan.folder / "generator.safetensors")
