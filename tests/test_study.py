@@ -1,5 +1,6 @@
 """Arms, the table, and what each part is allowed to see."""
 
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -329,14 +330,16 @@ def test_own_images_go_through_the_whole_study(own_images, results):
     assert "007" in report_gan.gallery_conclusion(quality) or "NA" in report_gan.gallery_conclusion(quality)
     plots.use_style()
     plots.save(plots.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}")
-    assert (results / "figures" / "gan_test-folder_own-smoke.png").exists()
+    assert re.fullmatch("folder_own-smoke-[0-9a-f]{6}", settings.name)
+    assert (results / "figures" / f"gan_test-{settings.name}.png").exists()
 
 
-def test_a_moved_copy_of_own_images_reuses_the_runs(own_images, tmp_path):
+def test_a_moved_copy_of_own_images_reuses_the_runs_and_other_images_have_another_name(own_images, tmp_path):
     moved = tmp_path / "elsewhere" / "own"
     shutil.copytree(own_images, moved)
-    ids = []
-    for path in (own_images, moved):
-        settings = study.settings_for(f"folder:{path}", "smoke")
-        ids.append(study.run_gan(settings, load(settings.data)).id)
+    both = [study.settings_for(f"folder:{path}", "smoke") for path in (own_images, moved)]
+    ids = [study.run_gan(settings, load(settings.data)).id for settings in both]
     assert ids[0] == ids[1]
+    assert both[0].name == both[1].name
+    next(moved.rglob("*.png")).unlink()  # regression: the figures of one folder took the place of another's
+    assert study.settings_for(f"folder:{moved}", "smoke").name != both[0].name
