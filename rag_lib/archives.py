@@ -65,11 +65,12 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 def name_of(member: zipfile.ZipInfo) -> str:
     """Its name as UTF-8, which many archivers write without saying so; zipfile then reads it in an old code page."""
-    try:
-        raw = member.filename.encode("cp437")
-    except UnicodeEncodeError:  # zipfile knew better
+    if member.flag_bits & 0x800:
         return member.filename
-    return member.filename if member.flag_bits & 0x800 else raw.decode(errors="surrogateescape")
+    try:
+        return member.filename.encode("cp437").decode(errors="surrogateescape")
+    except UnicodeEncodeError:  # newer Pythons look for a name in UTF-8 elsewhere, too, and found it
+        return member.filename
 
 
 def inside(name: str, archive: Path) -> str:

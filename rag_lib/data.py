@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from rag_lib.config import DataConfig
 from rag_lib.errors import UserError
 from rag_lib.images import Images, stratified_split
 from rag_lib.paths import data_dir
-from rag_lib.storage import is_locked, locked
 
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
@@ -117,7 +117,6 @@ def idx_files(
 ) -> tuple[Images, Images]:
     """Both parts of a dataset in MNIST's format, read in place or downloaded."""
     raw = data_dir() / source.__name__ / "raw"
-    wait_for_download(source)
     if len(arrays := read_idx_files(raw, md5)) < len(MNIST_MD5):
         torchvision_set(source, True, f"{', '.join(MNIST_MD5)} into {raw}")
         arrays = read_idx_files(raw, md5)
@@ -163,7 +162,6 @@ def cifar_files(source: type[torchvision.datasets.CIFAR10], md5: dict[str, str] 
         tables = {key: [[name, md5[name]] for name, _ in getattr(source, key)] for key in ("train_list", "test_list")}
         tables["meta"] = source.meta | {"md5": md5[source.meta["filename"]]}
         source = type(source.__name__, (source,), tables)
-    wait_for_download(source)
     parts = []
     for train in (True, False):
         part = torchvision_set(source, train, f"{source.filename} into {data_dir()}")
@@ -181,28 +179,24 @@ def cifar10_jpeg(config: DataConfig) -> tuple[Images, Images]:
     return folder.read(archive, config.channels, config.stored_size, CIFAR10_JPEG_SHA256)
 
 
-def download_of(source: type):
-    """The lock that a process holds while it fetches this dataset: torchvision writes each file in its place."""
-    return locked(data_dir() / f".{source.__name__}.lock", f"another process fetches {source.__name__}; waiting for it")
-
-
-def wait_for_download(source: type) -> None:
-    """Returns when no other process fetches this dataset, whose half a file would pass for a damaged one."""
-    if is_locked(data_dir() / f".{source.__name__}.lock"):
-        with download_of(source):
-            pass
-
-
 def torchvision_set(source: type, train: bool, what_to_put: str):
     """One part of a torchvision dataset: in place if it is there, else downloaded and checked by torchvision."""
     root: Path = data_dir()
     try:
         return source(root, train=train, download=False)
     except RuntimeError:
-        pass  # not there, or its checksums differ: torchvision keeps what is whole and fetches the rest
+        pass  # not there, or its checksums differ
     try:
-        with contextlib.redirect_stdout(io.StringIO()), download_of(source):
-            return source(root, train=train, download=True)
+        root.mkdir(parents=True, exist_ok=True)
+        # torchvision writes a file in its place, where another process would take half of it for a damaged one
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as fetched:
+            with contextlib.redirect_stdout(io.StringIO()):
+                part = source(fetched, train=train, download=True)
+            for file in (f for f in Path(fetched).rglob("*") if f.is_file()):
+                place = root / file.relative_to(fetched)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(place)
+        return part
     except (OSError, RuntimeError) as e:
         raise UserError(
             f"{source.__name__} is not in {root} and cannot be downloaded ({' '.join(str(e).split())}); "

@@ -21,8 +21,7 @@ def results_dir() -> Path:
 def check_results_dir() -> None:
     """Raises `UserError` where nothing can be written into the results' folder."""
     path = results_dir()
-    there = next(
-        p for p in (path, *path.parents) if os.path.exists(p)
-    )  # Path.exists raises where a folder above is closed
+    # not Path.exists, which raises where a folder above is closed
+    there = next(p for p in (path, *path.parents) if os.path.exists(p))
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise UserError(f"{path} cannot be written to; set RAG_RESULTS to a folder that can")

@@ -75,6 +75,7 @@ def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
     attempts = attempts_at(folder)
     if not attempts[-1]["seconds"]:  # it was killed
         started = datetime.fromisoformat(attempts[-1]["started"]).timestamp()
+        # 0 where the checkpoint is of an earlier attempt, or too old to tell its time
         attempts[-1]["seconds"] = max(0.0, kept.get("saved", 0.0) - started)
     return attempts
 

@@ -52,11 +52,8 @@ def settings_for(
         return _settings_of_pretrained(pretrained, preset, classifier_steps, deltas, given)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     deltas |= {name: n for name, n in steps.items() if n is not None}
-    (
-        pick_device(),
-        progress_mode(),
-        check_results_dir(),
-    )  # refuse what the environment asks for in vain, even where runs are reused
+    for check in (pick_device, progress_mode, check_results_dir):
+        check()  # refuses what the environment asks for in vain, even where runs are reused
     given = {"arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing
     attention_module(settings.gan.attention, 16)  # whether timm is there, where it wants it

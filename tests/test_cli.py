@@ -158,13 +158,19 @@ def test_an_unknown_value_of_rag_smoke_is_refused(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("RAG_DEVICE", "toaster"), ("RAG_PROGRESS", "loud"), ("RAG_RESULTS", "/dev/null/here")]
+    ("name", "value", "message"),
+    [
+        ("RAG_DEVICE", "toaster", "Error: RAG_DEVICE = 'toaster'"),
+        ("RAG_PROGRESS", "loud", "Error: RAG_PROGRESS = 'loud'"),
+        ("RAG_RESULTS", "/dev/null/here", "Error: /dev/null/here cannot be written to; set RAG_RESULTS to a folder"),
+    ],
 )
-def test_an_environment_that_asks_in_vain_is_refused_before_any_work(name, value, monkeypatch, capsys, results):
+def test_an_environment_that_asks_in_vain_is_refused_before_any_work(
+    name, value, message, monkeypatch, capsys, results
+):
     monkeypatch.setenv(name, value)
     assert main(["train", "--preset", "smoke"]) == 2
-    error = capsys.readouterr().err
-    assert f"Error: {name} = {value!r}" in error or f"Error: {value} cannot be written to; set {name}" in error
+    assert message in capsys.readouterr().err
     assert not results.exists()
 
 

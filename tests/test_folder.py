@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from rag_lib import folder
+from rag_lib.archives import name_of
 from rag_lib.errors import UserError
 from rag_lib.paths import results_dir
 
@@ -193,6 +194,11 @@ def test_a_zips_names_are_utf8_though_it_does_not_say_so_or_refused(tmp_path):
     assert read(tmp_path / "utf-8.zip")[0].classes == ("狗", "猫")
     with pytest.raises(UserError, match="is no UTF-8; rename it, or pack it with a program that writes UTF-8 names"):
         read(tmp_path / "gbk.zip", key="another")
+
+
+def test_a_name_that_zipfile_has_read_as_utf8_stays():
+    """Regression: newer Pythons find one in an extra field though the flag is not set, and it has no old code page."""
+    assert name_of(zipfile.ZipInfo("猫/0.png")) == "猫/0.png"
 
 
 def test_a_folder_whose_name_is_no_utf8_is_refused(tmp_path):

@@ -236,7 +236,9 @@ def test_the_readmes_table_2_is_computed_from_the_published_table(rows_of):
     words += (
         "which by then has drawn five times as many real images as `original` in the table ({:.2f} in this replicate)"
     )
-    (usual,) = rows_of(resolve(**best, arms=["original"], overrides={"classifiers": {"cnn": 1}}))["test_accuracy"]
+    of_cnn = resolve(**best, arms=["original"], overrides={"classifiers": {"cnn": 1}})
+    assert report_of["longer"]["cnn"][0] / 2 == 5 * of_cnn.classifiers[0][0].steps  # half of what is drawn is real
+    (usual,) = rows_of(of_cnn)["test_accuracy"]
     assert words.format(accuracy["cnn", "original"], accuracy["cnn", "mixed_add"], usual) in said
     row, second = rows_of(resolve(**best, replicates=2), kind="quality").to_dict("records")
     judged = f"right about {row['judge_test_accuracy']:.2f}% of real test images sees the class that was asked for in "
