@@ -43,6 +43,24 @@ def with_interval(moments: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def differences(
+    table: pd.DataFrame, by: list[str], named: dict[str, tuple[str, str]], value: str = "test_accuracy"
+) -> pd.DataFrame:
+    """What `contrasts` are made of: a row a question in `named` of each group `by`, a column a replicate.
+
+    NaN where a replicate lacks one of the two arms.
+    """
+    wide = by_arm(table, by, value).reindex(columns=sorted({arm for pair in named.values() for arm in pair}))
+    parts = {question: (wide[arm] - wide[base]).unstack("replicate") for question, (arm, base) in named.items()}
+    found = pd.concat(parts, names=["question"]).reorder_levels([*by, "question"])
+    return found.sort_index(level=by, sort_remaining=False, kind="stable")
+
+
+def by_arm(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """`replicates` with a column an arm, so that what shares its real images stands in one row."""
+    return replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
+
+
 def contrasts(
     table: pd.DataFrame,
     by: list[str],
@@ -58,7 +76,7 @@ def contrasts(
     words. A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`,
     `mixed_add:10`), it is asked of each.
     """
-    wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
+    wide = by_arm(table, by, value)
     parts, asked_by_name = [], set(named.values())
     for question, (arm, baseline) in named.items():
         others = [c for c in wide if c.startswith(f"{arm}:") and (c, baseline) not in asked_by_name]

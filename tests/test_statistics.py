@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
+from rag_lib.statistics import MIN_REPLICATES, contrasts, differences, intervals, replicates
 
 QUESTIONS = {"one?": ("a", "b"), "two?": ("c", "b")}
 
@@ -43,6 +43,18 @@ def test_fewer_than_three_replicates_have_a_mean_and_no_interval(values):
     )
     assert row["mean"] == 5
     assert np.isnan([row["low"], row["high"]]).all()
+
+
+def test_the_differences_of_each_replicate_stand_by_their_question():
+    table = pd.concat(
+        [tidy({"a": [3.0, 5.0], "b": [1.0, 1.5]}), tidy({"a": [7.0], "b": [8.0]}).assign(classifier="resnet")]
+    )
+    found = differences(table, ["classifier"], {"second": ("b", "a"), "first": ("a", "b"), "nobody ran": ("c", "a")})
+    assert list(found.loc["cnn"].index) == ["second", "first", "nobody ran"]
+    assert found.loc[("cnn", "first")].tolist() == [2.0, 3.5]
+    assert found.loc[("resnet", "second"), 0] == 1.0
+    assert np.isnan(found.loc[("resnet", "second"), 1])
+    assert found.loc[("cnn", "nobody ran")].isna().all()
 
 
 def test_a_paired_difference_computed_by_hand():
