@@ -57,7 +57,7 @@ figures: $(READY)  ## redraw every table and figure from the published results (
 notebooks: $(READY)  ## refresh the committed notebooks' outputs
 	$(PY) -m rag_lib classify
 	$(PY) -m rag_lib ablation --preset short --replicates 3 --factors attention,output
-	$(PY) -m rag_lib low-data --preset short --replicates 2 --set "classifiers={'cnn': 1}"
+	$(PY) -m rag_lib low-data --preset short --replicates 3 --set "classifiers={'cnn': 1}"
 	for notebook in notebooks/*.ipynb; do $(PY) -m papermill "$$notebook" "$$notebook" || exit 1; done
 	$(PY) -m nbstripout --keep-output --keep-count \
 	  --extra-keys "metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution" notebooks/*.ipynb
