@@ -162,9 +162,14 @@ class Grid:
                 self.settle(job, f"needs {lost[0]}, which failed")
             elif len(self.under_way) >= room or not self.finished.issuperset(job.needs):
                 still.append(job)
-            elif run := finished(job.id) or unpacked(job):
-                self.settle(job)
-                yield job, run
+            elif takes_no_computing(job):
+                try:
+                    run = compute(job, [finished(id) for id in job.needs], splits_of(job.data))
+                except UserError as e:  # it has seen images of another training of its generator
+                    self.settle(job, str(e))
+                else:
+                    self.settle(job)
+                    yield job, run
             elif is_locked(lock_of(job.id)):  # another process computes it
                 still.append(job)
             else:
@@ -230,6 +235,6 @@ class Grid:
         return min(len(asked), round(max(shares, default=0)))
 
 
-def unpacked(job: Job) -> Run | None:
-    """The run of a pretrained generator, whose file is here and takes no computing; None for any other job."""
-    return compute(job, [], splits_of(job.data)) if getattr(job.config, "pretrained", "") else None
+def takes_no_computing(job: Job) -> bool:
+    """Whether its run is finished, or a pretrained generator, whose file is here."""
+    return bool(finished(job.id) or getattr(job.config, "pretrained", ""))

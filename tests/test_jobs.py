@@ -3,15 +3,19 @@
 import math
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from rag_lib import plans, study
 from rag_lib.__main__ import main
+from rag_lib.cluster import Grid
 from rag_lib.config import EngineConfig
 from rag_lib.errors import UserError
 from rag_lib.jobs import ids_of, jobs, synthetic
 from rag_lib.presets import resolve
+from rag_lib.storage import save_weights
 
 SMOKE = resolve(preset="smoke", arms=["generated", "original"], replicates=2)
 
@@ -65,6 +69,21 @@ def test_images_of_an_earlier_training_are_not_taken_for_those_of_the_weights_th
     shutil.copy(of_seed[1] / "generator.safetensors", of_seed[0])
     assert synthetic(of_seed[0], 10, 0).x.equal(synthetic(of_seed[1], 10, 0).x)
     assert not synthetic(of_seed[0], 10, 0).x.equal(before.x)
+
+
+def test_a_cluster_refuses_finished_runs_of_another_training_of_their_generator(results):
+    """Regression: only one process by itself did. Nothing is computed, so the grid needs no cluster here."""
+    settings = resolve(preset="smoke", arms=["original", "generated"])
+    study.run([settings])
+    (gan,) = (results / "runs").glob("gan-*")
+    save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
+    machine = {"Alive": True, "Resources": {"CPU": 1}}
+    nothing_to_ask = SimpleNamespace(nodes=lambda: [machine], remote=lambda **options: lambda function: function)
+    grid = Grid(nothing_to_ask, settings.engine, planned := jobs([settings]))
+    given = {job.id for job, _ in grid.start()}
+    assert given | set(grid.failed) == {job.id for job in planned}
+    assert {job.id for job in planned if gan.name in job.needs} == set(grid.failed)
+    assert all("has seen images of another training of its generator" in why for _, why in grid.failed.values())
 
 
 def test_the_engine_is_no_part_of_what_is_computed():
