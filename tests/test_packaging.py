@@ -1,5 +1,7 @@
 """pyproject.toml, constraints.txt and environment.yml say the same; what is committed fits in a clone."""
 
+import ast
+import re
 import subprocess
 import tomllib
 from itertools import chain
@@ -52,6 +54,20 @@ def test_the_conda_environment_installs_the_same_project_with_the_same_versions(
     makefile = (ROOT / "Makefile").read_text()
     assert "'.[timm,dev]'" in makefile
     assert "'.[timm,dev,browser,ray]'" in makefile  # test-full alone wants a browser and Ray
+
+
+def test_no_module_imports_one_that_stands_above_it():
+    """The order that CONTRIBUTING.md gives, in which every module of rag_lib has its place."""
+    _, _, text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("The data walks one way")
+    layers = [re.findall(r"`(\w+)`", layer) for layer in text.partition("\n\n")[0].split("→")]
+    layer_of = {module: i for i, modules in enumerate(layers) for module in modules}
+    for path in (ROOT / "rag_lib").rglob("*.py"):
+        nodes = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom)]
+        names = [[alias.name for alias in n.names] if n.module == "rag_lib" else [n.module] for n in nodes]
+        imported = {name.removeprefix("rag_lib.").partition(".")[0] for of_node in names for name in of_node}
+        own = "models" if path.parent.name == "models" else path.stem
+        if own != "__init__":
+            assert all(layer_of[name] <= layer_of[own] for name in imported & set(layer_of)), own
 
 
 def test_nothing_large_is_committed():
