@@ -51,7 +51,11 @@ def low_data(n_real: Sequence[int], **parameters: Any) -> list[Settings]:
         raise UserError(f"n_real = {list(n_real)} names a size twice")
     overrides = _unvaried(parameters, {"data.n_real"})
     given = {"arms": LOW_DATA_ARMS} | {k: v for k, v in parameters.items() if v is not None}
-    return [settings_for(**given | {"overrides": overrides | {"data.n_real": n}}) for n in n_real]
+    settings: list[Settings] = []
+    for n in n_real:
+        content = settings[0].data.content if settings else None
+        settings.append(settings_for(**given | {"overrides": overrides | {"data.n_real": n}}, content=content))
+    return settings
 
 
 def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str], Settings]:
@@ -64,12 +68,13 @@ def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str],
     arms = check_arms(given["arms"])
     if len(arms) != 1 or arms[0] in REAL_ARMS:
         raise UserError(f'arms = {list(arms)} must be one arm with generated images, such as ["generated"]')
-    if len(settings_for(**given).classifiers) != 1:
+    unvaried = settings_for(**given)
+    if len(unvaried.classifiers) != 1:
         raise UserError("the ablation compares by one classifier; override classifiers with one, such as {'cnn': 2}")
     varied = {key for factor in factors for deltas in ABLATION[factor].values() for key in deltas}
     overrides = _unvaried(parameters, varied)
     return {
-        (factor, level): settings_for(**given | {"overrides": overrides | deltas})
+        (factor, level): settings_for(**given | {"overrides": overrides | deltas}, content=unvaried.data.content)
         for factor in factors
         for level, deltas in ABLATION[factor].items()
     }

@@ -39,12 +39,14 @@ def settings_for(
     replicates: int = 1,
     pretrained: str | None = None,
     engine: str = "local",
+    content: str | None = None,
 ) -> Settings:
     """`presets.resolve`, with an own folder's content looked at.
 
     `gan_steps` and `classifier_steps` stand for the overrides `gan.steps` and `classifier.steps`; None
     keeps the preset's, and `engine` for `engine.name`. `pretrained`: the name of a generator that comes with the study
-    and takes the place of one to be trained; its data and its settings are then the study's. Raises `UserError`.
+    and takes the place of one to be trained; its data and its settings are then the study's. `content`: the hash of an
+    own folder's content (`data.content`) where the caller knows it, which costs reading all of it. Raises `UserError`.
     """
     deltas = check_overrides(overrides) | ({"engine.name": engine} if engine != "local" else {})
     if pretrained is not None:
@@ -60,7 +62,7 @@ def settings_for(
     for classifier, _ in settings.classifiers:
         if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells
             build(classifier, n_classes=2)
-    settings = resolve(dataset, preset, seed, deltas, content_of(dataset), **given)
+    settings = resolve(dataset, preset, seed, deltas, content_of(dataset) if content is None else content, **given)
     configs(settings)  # refuses an arm that the generator cannot serve
     return settings
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rag_lib import jobs, paper, plots, report, report_gan, study
+from rag_lib import jobs, paper, plans, plots, report, report_gan, study
 from rag_lib.arms import arm, parse_arm
 from rag_lib.config import REAL_ARMS, ClassifierConfig
 from rag_lib.data import load
@@ -331,6 +331,17 @@ def test_own_images_go_through_the_whole_study(own_images, results):
     plots.save(plots.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}")
     assert re.fullmatch("folder_own-smoke-[0-9a-f]{6}", settings.name)
     assert (results / "figures" / f"gan_test-{settings.name}.png").exists()
+
+
+def test_a_plan_reads_an_own_folder_once(own_images, results, capsys):
+    """Regression: once a level, with its notices each time."""
+    (own_images / "notes.txt").write_text("no image")
+    given = {"dataset": f"folder:{own_images}", "preset": "smoke"}
+    low_data = plans.low_data([20, 30], **given)
+    assert capsys.readouterr().out.count("1 files ignored") == 1
+    ablation = plans.ablation(["EMA"], **given)
+    assert capsys.readouterr().out.count("1 files ignored") == 1
+    assert {bool(s.data.content) for s in (*low_data, *ablation.values())} == {True}
 
 
 def test_a_moved_copy_of_own_images_reuses_the_runs_and_other_images_have_another_name(own_images, tmp_path):
