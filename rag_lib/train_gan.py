@@ -65,8 +65,8 @@ def gan_step(
     """One iteration of Eq. 1: D learns to tell `real` from G(z), then G learns to be taken for real.
 
     `real`: N x C x H x W in [-1, 1]; `y`: the labels of both the real and the generated images; `z`:
-    N x z_dim; `losses`: D's and G's, on logits; `augment`: how images reach D. Returns the two losses and the mean
-    probabilities D(x) and D(G(z)), scalars.
+    N x z_dim; `losses`: D's and G's, on logits; `augment`: how images reach D. Returns scalars: the two losses, the
+    mean probabilities D(x) and D(G(z)), and the `diversity` of the generated images, of all classes and lowest.
     """
     discriminator_loss, generator_loss = losses
     fake = G(z, y)
@@ -87,9 +87,10 @@ def gan_step(
     D.requires_grad_(True)
 
     with torch.no_grad():
-        probabilities = {"d_real": real_logits.sigmoid().mean(), "d_fake": fake_logits.sigmoid().mean()}
-        probabilities["diversity"], probabilities["diversity_lowest"] = diversity(real, fake, y)
-    return {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), **probabilities}
+        watched = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach()}
+        watched |= {"d_real": real_logits.sigmoid().mean(), "d_fake": fake_logits.sigmoid().mean()}
+        watched["diversity"], watched["diversity_lowest"] = diversity(real, fake, y)
+    return watched
 
 
 def diversity(real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
