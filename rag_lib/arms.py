@@ -4,6 +4,7 @@ import math
 from contextlib import suppress
 from dataclasses import replace
 
+import pandas as pd
 import torch
 
 from rag_lib.checked import check_value
@@ -20,8 +21,9 @@ def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Ima
 
     The paper's groups (section 2.3), of N images each: `generated`, `original`, and `mixed`, N/2 + N/2, or any other
     `share` of generated images. The controls: `mixed_add`, all N real and N generated ones; `original_plain`, the real
-    ones without random rotation, shift and mirroring (`preprocessing` takes these away); `original_half`, N/2 real
-    ones; `generated_shuffled`, generated ones with their labels permuted, which must teach nothing.
+    ones without random rotation, shift and mirroring (`preprocessing` takes these away; the random crop of images that
+    are stored larger stays); `original_half`, N/2 real ones; `generated_shuffled`, generated ones with their labels
+    permuted, which must teach nothing.
     Since a generator does not run dry, `generated` and `mixed_add` can have `times` as many generated images;
     `mixed_add` then has each real one `times`, too, so that half of what is seen stays real.
     Where classes are of unequal sizes: `balanced`, the real ones, and of each class as many generated ones as it has
@@ -99,6 +101,16 @@ def parse_arm(spec: str) -> tuple[str, float, int]:
         f"arm = {spec!r} is unknown; mixed takes a share of generated images, as in mixed:0.25; {' and '.join(MANY)} "
         "take how many times as many, from 1 to 100, as in mixed_add:10; the others take none"
     )
+
+
+def arm_order(specs: pd.Series) -> list[str]:
+    """The arms that occur, as `parse_arm` reads them: the paper's groups first, each before its variants."""
+
+    def place(spec: str) -> tuple[int, bool, float, int]:
+        name, *numbers = parse_arm(spec)
+        return ARMS.index(name), spec != name, *numbers
+
+    return sorted(specs.unique(), key=place)
 
 
 def label_of(config: ClassifierConfig) -> str:

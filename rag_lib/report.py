@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from rag_lib.config import ARMS, Settings
+from rag_lib.arms import arm_order
+from rag_lib.config import Settings
 from rag_lib.images import Images
 from rag_lib.plans import ABLATION
 from rag_lib.presets import DEFAULT_ARMS
 from rag_lib.runs import finished
-from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
+from rag_lib.statistics import MIN_REPLICATES, answer, contrasts, holm, intervals, replicates
 
 ARM_NAMES = {
     "generated": "generated images alone",
@@ -22,11 +23,6 @@ ARM_NAMES = {
     "balanced": "the original images with rare classes topped up by generated ones",
     "oversampled": "the original images with those of rare classes repeated",
 }
-
-
-def arm_order(arms: pd.Series) -> list[str]:
-    """The arms that occur, the paper's groups first."""
-    return sorted(arms.unique(), key=lambda arm: (ARMS.index(arm.partition(":")[0]), float(arm.partition(":")[2] or 0)))
 
 
 def summary(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
@@ -180,12 +176,18 @@ def _named(row: dict, by: Sequence[str]) -> str:
 
 
 def verdict_table(studies: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`statistics.contrasts` of several published studies, by the name of the study; only what has a verdict."""
+    """`statistics.contrasts` of several published studies, by the name of the study; only what has a verdict.
+
+    `answer_of_all`: what the answer were if all of these questions were one study's, with Holm's correction over all.
+    """
     by = ["classifier", "data.n_real"]
     parts = [contrasts(table, by).assign(study=name) for name, table in studies.items() if len(table)]
     parts = [part for part in parts if len(part)]  # an empty one would make objects of the others' numbers
     found = pd.concat(parts) if parts else pd.DataFrame(columns=["study", *by, "arm", "answer"])
-    return found[found["answer"] != "too few replicates"]
+    found = found[found["answer"] != "too few replicates"]
+    strict = holm(found["p"]) if len(found) else []
+    rows = zip(found.to_dict("records"), strict, strict=True)
+    return found.assign(answer_of_all=[answer(row | {"p_holm": p}) for row, p in rows])
 
 
 def level_table(table: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ the real images with one GAN seed and classifier seeds of its own; what several 
 first. Intervals are Student's t over replicates, since a bootstrap over so few is too narrow.
 """
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -43,24 +44,6 @@ def with_interval(moments: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def differences(
-    table: pd.DataFrame, by: list[str], named: dict[str, tuple[str, str]], value: str = "test_accuracy"
-) -> pd.DataFrame:
-    """What `contrasts` are made of: a row a question in `named` of each group `by`, a column a replicate.
-
-    NaN where a replicate lacks one of the two arms.
-    """
-    wide = by_arm(table, by, value).reindex(columns=sorted({arm for pair in named.values() for arm in pair}))
-    parts = {question: (wide[arm] - wide[base]).unstack("replicate") for question, (arm, base) in named.items()}
-    found = pd.concat(parts, names=["question"]).reorder_levels([*by, "question"])
-    return found.sort_index(level=by, sort_remaining=False, kind="stable")
-
-
-def by_arm(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
-    """`replicates` with a column an arm, so that what shares its real images stands in one row."""
-    return replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
-
-
 def contrasts(
     table: pd.DataFrame,
     by: list[str],
@@ -76,7 +59,7 @@ def contrasts(
     words. A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`,
     `mixed_add:10`), it is asked of each.
     """
-    wide = by_arm(table, by, value)
+    wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
     parts, asked_by_name = [], set(named.values())
     for question, (arm, baseline) in named.items():
         others = [c for c in wide if c.startswith(f"{arm}:") and (c, baseline) not in asked_by_name]
@@ -94,7 +77,7 @@ def contrasts(
     apart = [column for column in by if column not in ("classifier", "data.n_real")]
     families = judged.groupby(apart, sort=False, dropna=False) if apart else [((), judged)]
     for _, family in families:
-        result.loc[family.index, "p_holm"] = multipletests(family["p"], method="holm")[1]
+        result.loc[family.index, "p_holm"] = holm(family["p"])
     result["answer"] = [answer(row) for row in result.to_dict("records")]
     result["verdict"] = [verdict(row) for row in result.to_dict("records")]
     return result[[*by, *_COLUMNS]]
@@ -108,6 +91,11 @@ def p_value(moments: pd.DataFrame) -> pd.Series:
     error = moments["std"] / moments["count"] ** 0.5
     t = (moments["mean"] / error).where(moments["mean"] != 0, 0.0)
     return pd.Series(2 * stats.t.sf(t.abs(), moments["count"] - 1), index=moments.index)
+
+
+def holm(p: pd.Series) -> np.ndarray:
+    """These p, corrected for their number (Holm 1979)."""
+    return multipletests(p, method="holm")[1]
 
 
 def answer(row: dict) -> str:
@@ -126,5 +114,7 @@ def verdict(row: dict) -> str:
         return f"{row['answer']} ({n} of at least {MIN_REPLICATES})"
     if row["answer"] != "not shown":
         return f"{row['answer']}: {row['mean']:+.2f} points ({low:+.2f} to {high:+.2f})"
-    alone = ", significant alone but not after correction for all questions asked" if low > 0 or high < 0 else ""
-    return f"not shown{alone}: any effect from {low:+.2f} to {high:+.2f} points is compatible with these {n} replicates"
+    if low > 0 or high < 0:
+        alone = f"{row['mean']:+.2f} points ({low:+.2f} to {high:+.2f}) taken alone"
+        return f"not shown, significant alone but not after correction for all questions asked: {alone}"
+    return f"not shown: any effect from {low:+.2f} to {high:+.2f} points is compatible with these {n} replicates"

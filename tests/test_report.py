@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rag_lib import paper, report, report_gan
+from rag_lib.arms import arm_order
 from rag_lib.images import Images
 from rag_lib.presets import resolve
 from rag_lib.runs import Run
@@ -149,7 +150,7 @@ def test_a_question_with_too_few_replicates_is_named_beside_those_that_are_answe
 
 def test_variants_of_an_arm_stand_in_the_order_of_their_numbers():
     names = pd.Series(["mixed_add:10", "mixed_add:2", "original", "mixed_add"])
-    assert report.arm_order(names) == ["original", "mixed_add", "mixed_add:2", "mixed_add:10"]
+    assert arm_order(names) == ["original", "mixed_add", "mixed_add:2", "mixed_add:10"]
 
 
 def test_classifiers_with_unequal_replicates_are_not_said_to_rest_on_as_many():
@@ -205,6 +206,18 @@ def test_a_table_for_the_paper_says_which_cells_nobody_ran():
     assert found.loc["resnet34", ["original", "mixed"]].tolist() == ["not run", "97.25"]
 
 
+def test_the_verdicts_of_several_studies_say_what_is_left_of_them_as_one_study():
+    """A p of 0.02 that is the only one of its study is significant there, and not beside another study's question."""
+    values = {"original": [0.0] * 5, "mixed": [1.0, 0.1, 0.6, 0.2, 1.0]}
+    rows = [{"arm": arm, "replicate": r, "test_accuracy": v} for arm in values for r, v in enumerate(values[arm])]
+    one = pd.DataFrame(rows).assign(classifier="cnn", **{"data.n_real": 600})
+    worse = one.assign(test_accuracy=one["test_accuracy"] * [*[1.0] * 8, -2.0, -2.0])
+    found = report.verdict_table({"one": one, "worse": worse}).set_index("study")
+    assert 0.025 < found.loc["one", "p"] < 0.05 < found.loc["worse", "p"]
+    assert found["answer"].to_dict() == {"one": "helps", "worse": "not shown"}
+    assert found["answer_of_all"].to_dict() == {"one": "not shown", "worse": "not shown"}
+
+
 def test_the_verdicts_of_several_studies_stand_in_one_table():
     """Only those of enough replicates; regression: a study without a question made text of the others' numbers."""
     studies = {"five": table(GROUPS, replicates=5), "two": table(GROUPS, replicates=2)}
@@ -213,6 +226,7 @@ def test_the_verdicts_of_several_studies_stand_in_one_table():
     assert set(found["study"]) == {"five"}
     assert set(found["arm"]) == {"mixed", "mixed:0.25"}
     assert found["mean"].dtype == float
+    assert (found["answer_of_all"] == found["answer"]).all()  # it is the only study
     assert report.verdict_table({"none": studies["none"], "two": studies["two"]}).empty
     assert report.verdict_table({}).empty
 

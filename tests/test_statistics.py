@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rag_lib.statistics import MIN_REPLICATES, contrasts, differences, intervals, replicates
+from rag_lib.statistics import MIN_REPLICATES, contrasts, intervals, replicates
 
 QUESTIONS = {"one?": ("a", "b"), "two?": ("c", "b")}
 
@@ -43,18 +43,6 @@ def test_fewer_than_three_replicates_have_a_mean_and_no_interval(values):
     )
     assert row["mean"] == 5
     assert np.isnan([row["low"], row["high"]]).all()
-
-
-def test_the_differences_of_each_replicate_stand_by_their_question():
-    table = pd.concat(
-        [tidy({"a": [3.0, 5.0], "b": [1.0, 1.5]}), tidy({"a": [7.0], "b": [8.0]}).assign(classifier="resnet")]
-    )
-    found = differences(table, ["classifier"], {"second": ("b", "a"), "first": ("a", "b"), "nobody ran": ("c", "a")})
-    assert list(found.loc["cnn"].index) == ["second", "first", "nobody ran"]
-    assert found.loc[("cnn", "first")].tolist() == [2.0, 3.5]
-    assert found.loc[("resnet", "second"), 0] == 1.0
-    assert np.isnan(found.loc[("resnet", "second"), 1])
-    assert found.loc[("cnn", "nobody ran")].isna().all()
 
 
 def test_a_paired_difference_computed_by_hand():
@@ -131,6 +119,18 @@ def test_the_sizes_of_one_study_are_one_family(by):
     assert rows.loc[100, "p_holm"] == pytest.approx(rows.loc[100, "p"])
     alone = contrasts(table[table["data.n_real"] == 50], by, named=QUESTIONS)
     assert alone["p_holm"][0] == pytest.approx(alone["p"][0])
+
+
+def test_a_difference_that_the_correction_takes_away_is_not_called_compatible_with_none():
+    """Regression: "not shown: any effect from -1.16 to -0.16 points is compatible", an interval without 0."""
+    a = [1.0, 0.1, 0.6, 0.2, 0.9]  # p = 0.03
+    rows = contrasts(tidy({"a": a, "b": [0.0] * 5, "c": [0.5, -0.5, 0.1, 0.2, -0.3]}), ["classifier"], named=QUESTIONS)
+    one, two = rows["verdict"]
+    assert one == (
+        "not shown, significant alone but not after correction for all questions asked: +0.56 points "
+        "(+0.06 to +1.06) taken alone"
+    )
+    assert two.startswith("not shown: any effect from -")
 
 
 def test_the_classifiers_of_one_study_are_one_family():
