@@ -29,7 +29,7 @@ from rag_lib.errors import UserError
 from rag_lib.jobs import Job, compute, splits_of
 from rag_lib.progress import in_kernel, progress
 from rag_lib.provenance import commit_of_code
-from rag_lib.runs import Run, finished, lock_of, run_folder
+from rag_lib.runs import Run, check_seen, finished, lock_of, run_folder
 from rag_lib.storage import is_locked
 
 RETRIES = 5  # of a run whose process or machine is lost; one that fails by itself is not tried again
@@ -162,10 +162,10 @@ class Grid:
                 self.settle(job, f"needs {lost[0]}, which failed")
             elif len(self.under_way) >= room or not self.finished.issuperset(job.needs):
                 still.append(job)
-            elif takes_no_computing(job):
+            elif run := finished(job.id) or unpacked(job):
                 try:
-                    run = compute(job, [finished(id) for id in job.needs], splits_of(job.data))
-                except UserError as e:  # it has seen images of another training of its generator
+                    check_seen(run, next((finished(id) for id in job.needs if id.startswith("gan-")), None))
+                except UserError as e:
                     self.settle(job, str(e))
                 else:
                     self.settle(job)
@@ -235,6 +235,6 @@ class Grid:
         return min(len(asked), round(max(shares, default=0)))
 
 
-def takes_no_computing(job: Job) -> bool:
-    """Whether its run is finished, or a pretrained generator, whose file is here."""
-    return bool(finished(job.id) or getattr(job.config, "pretrained", ""))
+def unpacked(job: Job) -> Run | None:
+    """The run of a pretrained generator, whose file is here and takes no computing; None for any other job."""
+    return compute(job, [], splits_of(job.data)) if getattr(job.config, "pretrained", "") else None

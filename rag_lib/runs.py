@@ -91,13 +91,23 @@ def cached(kind: str, config: Any, compute: Callable[[Path], dict[str, Any]], ga
     run that has seen images of other weights, finished or not.
     """
     id = run_id(kind, config)
-    weights = gan and sha256(gan.folder / "generator.safetensors")[:12]
+    weights = weights_of(gan)
     if (run := finished(id)) is None:
         with locked(lock_of(id), f"another process computes {id}; waiting for it"):
             if (run := finished(id)) is None:
                 return _compute(id, config, compute, weights)
-    _check_weights(run.folder, attempts_at(run.folder), weights)
+    check_seen(run, gan)
     return run
+
+
+def weights_of(gan: Run | None) -> str | None:
+    """The first twelve digits of the SHA-256 of a generator's weights."""
+    return gan and sha256(gan.folder / "generator.safetensors")[:12]
+
+
+def check_seen(run: Run, gan: Run | None) -> None:
+    """Raises `UserError` where a finished run has seen images of another training than `gan`, the one that is there."""
+    _check_weights(run.folder, attempts_at(run.folder), weights_of(gan))
 
 
 def _check_weights(folder: Path, attempts: list[dict[str, Any]], weights: str | None) -> None:
