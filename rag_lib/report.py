@@ -178,7 +178,7 @@ def _named(row: dict, by: Sequence[str]) -> str:
 def verdict_table(studies: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """`statistics.contrasts` of several published studies, by the name of the study; only what has a verdict.
 
-    `answer_of_all`: what the answer were if all of these questions were one study's, with Holm's correction over all.
+    `answer_of_all`: what the answer would be if all of these questions were one study's (Holm's correction over all).
     """
     by = ["classifier", "data.n_real"]
     parts = [contrasts(table, by).assign(study=name) for name, table in studies.items() if len(table)]

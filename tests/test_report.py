@@ -207,7 +207,7 @@ def test_a_table_for_the_paper_says_which_cells_nobody_ran():
 
 
 def test_the_verdicts_of_several_studies_say_what_is_left_of_them_as_one_study():
-    """A p of 0.02 that is the only one of its study is significant there, and not beside another study's question."""
+    """A p of 0.04 that is the only one of its study is significant there, and not beside another study's question."""
     values = {"original": [0.0] * 5, "mixed": [1.0, 0.1, 0.6, 0.2, 1.0]}
     rows = [{"arm": arm, "replicate": r, "test_accuracy": v} for arm in values for r, v in enumerate(values[arm])]
     one = pd.DataFrame(rows).assign(classifier="cnn", **{"data.n_real": 600})
