@@ -51,11 +51,11 @@ def low_data(n_real: Sequence[int], **parameters: Any) -> list[Settings]:
         raise UserError(f"n_real = {list(n_real)} names a size twice")
     overrides = _unvaried(parameters, {"data.n_real"})
     given = {"arms": LOW_DATA_ARMS} | {k: v for k, v in parameters.items() if v is not None}
-    settings: list[Settings] = []
-    for n in n_real:
-        content = settings[0].data.content if settings else None
-        settings.append(settings_for(**given | {"overrides": overrides | {"data.n_real": n}}, content=content))
-    return settings
+    unvaried = settings_for(**given)
+    return [
+        settings_for(**given | {"overrides": overrides | {"data.n_real": n}}, content=unvaried.data.content)
+        for n in n_real
+    ]
 
 
 def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str], Settings]:

@@ -45,8 +45,8 @@ def settings_for(
 
     `gan_steps` and `classifier_steps` stand for the overrides `gan.steps` and `classifier.steps`; None
     keeps the preset's, and `engine` for `engine.name`. `pretrained`: the name of a generator that comes with the study
-    and takes the place of one to be trained; its data and its settings are then the study's. `content`: the hash of an
-    own folder's content (`data.content`) where the caller knows it, which costs reading all of it. Raises `UserError`.
+    and takes the place of one to be trained; its data and its settings are then the study's. `content`: an own folder's
+    hash (`data.content`), by a caller that has it already; otherwise all of the folder is read. Raises `UserError`.
     """
     deltas = check_overrides(overrides) | ({"engine.name": engine} if engine != "local" else {})
     if pretrained is not None:
