@@ -163,18 +163,22 @@ class Grid:
             elif len(self.under_way) >= room or not self.finished.issuperset(job.needs):
                 still.append(job)
             elif run := finished(job.id) or unpacked(job):
-                try:
-                    check_seen(run, next((finished(id) for id in job.needs if id.startswith("gan-")), None))
-                except UserError as e:
-                    self.settle(job, str(e))
-                else:
-                    self.settle(job)
-                    yield job, run
+                yield from self.reuse(job, run)
             elif is_locked(lock_of(job.id)):  # another process computes it
                 still.append(job)
             else:
                 self.hand_over(job)
         self.waiting = still
+
+    def reuse(self, job: Job, run: Run) -> Iterator[tuple[Job, Run]]:
+        """Gives a run that is finished already, but one that has seen images of another training of its generator."""
+        gan = next((finished(id) for id in job.needs if id.startswith("gan-")), None)
+        try:
+            check_seen(run, gan)
+        except UserError as e:
+            return self.settle(job, str(e))
+        self.settle(job)
+        yield job, run
 
     def settle(self, job: Job, failure: str = "") -> None:
         """Books a job as finished or failed, and frees what no other needs."""
