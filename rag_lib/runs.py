@@ -228,5 +228,7 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
             # as text, so that rows that are not replaced stay the same to the letter
             old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
             merged = pd.concat([old[~old["run_id"].isin(new["run_id"])], new.astype(object)])
-            write_whole(path, merged.sort_values("run_id").to_csv(index=False, lineterminator="\n").encode())
+            write_whole(
+                path, merged.sort_values("run_id", kind="stable").to_csv(index=False, lineterminator="\n").encode()
+            )
     return folder / f"{table}.csv"
