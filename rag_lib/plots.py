@@ -130,8 +130,8 @@ def low_data(found: pd.DataFrame) -> Figure:
         _with_bars(axis, rows, shift=i - (len(arms) - 1) / 2, color=colours[arm], label=arm)
     _of_sizes(axis, sizes)
     axis.set_ylabel("accuracy on real test images (%)")
-    # intervals of few replicates may reach far beyond what an accuracy can be
-    axis.set_ylim(max(0, found["mean"].min() - 12), min(100, found["mean"].max() + 3))
+    lowest, highest = axis.get_ylim()
+    axis.set_ylim(max(0, lowest), min(100, highest))  # an interval may reach beyond what an accuracy can be
     axis.legend(title="trained on", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     return figure

@@ -86,8 +86,16 @@ def test_the_low_data_figure_stays_within_what_an_accuracy_can_be():
         for arm in ("original", "mixed:0.25")
     ]
     (axis,) = plots.low_data(pd.DataFrame(rows)).axes
-    assert axis.get_ylim() == (78, 93)
+    assert axis.get_ylim() == (0, 100)
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["original", "mixed:0.25"]
+
+
+def test_the_low_data_figure_shows_every_interval_whole():
+    """Regression: one from 46 to 86% was cut at 54."""
+    row = {"data.n_real": 100, "arm": "generated", "mean": 66.0, "low": 46.0, "high": 86.0}
+    (axis,) = plots.low_data(pd.DataFrame([row])).axes
+    lowest, highest = axis.get_ylim()
+    assert lowest < 46 < 86 < highest
 
 
 def test_levels_draw_a_panel_a_factor_and_a_point_a_level():
