@@ -1,5 +1,8 @@
 """The networks against the paper's text and equations."""
 
+import re
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +135,22 @@ def test_a_timm_model_that_cannot_serve_is_refused_in_one_line(name, message):
     with pytest.raises(UserError, match=message) as error:
         build_classifier(name, "imagenet", 1, 28, n_classes=10)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: build_classifier("timm:resnet10t", "imagenet", 1, 28, n_classes=10),
+        lambda: attention_module("cbam", channels=8, residual=True),
+    ],
+    ids=["classifier", "attention"],
+)
+def test_without_timm_one_line_says_how_this_clone_gets_it(build, monkeypatch):
+    """Regression: it named a package of PyPI, where this study is not."""
+    for name in ("timm", "timm.layers", "timm.layers.cbam"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=re.escape("needs the package timm: python -m pip install -e '.[timm]'")):
+        build()
 
 
 SHAPES = [  # our layer, the same one of torch's, pixels a side of its input
