@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from rag_lib.checked import check_value
-from rag_lib.config import ARMS, ClassifierConfig, DataConfig
+from rag_lib.config import ARMS, REAL_ARMS, ClassifierConfig, DataConfig
 from rag_lib.errors import UserError
 from rag_lib.images import Images, concat, stratified_split
 from rag_lib.training import rng, seed_of
@@ -77,9 +77,9 @@ def generated_share(config: ClassifierConfig) -> float | None:
 
     None where the labels are shuffled, and where the arm makes the classes equal: neither can be asked of test images.
     """
-    shares = {"generated": 1.0, "mixed": config.share, "mixed_add": 0.5}
+    shares = dict.fromkeys(REAL_ARMS, 0.0) | {"generated": 1.0, "mixed": config.share, "mixed_add": 0.5}
     shares |= dict.fromkeys(("generated_shuffled", "balanced", "oversampled"))
-    return shares.get(config.arm, 0.0)
+    return shares[config.arm]
 
 
 def parse_arm(spec: str) -> tuple[str, float, int]:
