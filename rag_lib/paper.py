@@ -14,7 +14,7 @@ TABLE_1 = pd.DataFrame(
     index=pd.Index(["cnn", "resnet18", "resnet34", "resnet50", "resnet101"], name="classifier"),
 )
 
-# of Table 2, accuracy on CIFAR-10, no more is available to us: ResNet34 on `mixed`
+# of Table 2, accuracy on CIFAR-10, no more is available to us: presumably ResNet34 on `mixed`
 BEST_OF_TABLE_2 = 92.68
 
 DATASETS_OF_TABLE_1 = ("mnist", "mnist5k")  # mnist5k: a part of it

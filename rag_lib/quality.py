@@ -124,8 +124,9 @@ def memorisation(train: Tensor, val: Tensor, generated: Tensor, y: Tensor) -> tu
     """Whether generated images lie nearer to train images than unseen real ones do; features, N x features each.
 
     `nearest_generated` and `nearest_val`: median distance to the nearest train image. `duplicate_rate`: share of
-    generated images that are nearer to one than 99% of the val images are; `duplicate_rate_unseen`: what it is on
-    average for a generator that copies nothing, a little above 1%, more where val images are few.
+    generated images that are nearer to one than 99% of the val images are; `duplicate_rate_unseen`: the share of
+    further unseen real images that are, on average; a little above 1%, more where val images are few. More than that
+    speaks for copies; less says no more than that generated images lie further from the train images.
     Beside them each class's (`y`, of the generated images) closest pair: indices of the generated and of the train
     image, and their distance. Overall, the closest would all be of the class that varies least.
     """

@@ -100,7 +100,7 @@ def memorisation_conclusion(quality: Run) -> str:
     m = quality.metrics
     return (
         f"{100 * m['duplicate_rate']:.2f}% of the generated images are nearer to a train image than 99% of the val "
-        f"images are; {100 * m['duplicate_rate_unseen']:.2f}% would be what copying nothing gives. The median distance "
-        "to the nearest train image is "
+        f"images are; of further unseen real ones {100 * m['duplicate_rate_unseen']:.2f}% would be. The median "
+        "distance to the nearest train image is "
         f"{m['nearest_generated']:.2f} for generated images, {m['nearest_val']:.2f} for val images."
     )

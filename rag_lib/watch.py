@@ -34,7 +34,7 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
         remedies = augment if config.d_norm == "spectral" else ["gan.d_norm=spectral"]
         found["D wins"] = (
             f"it takes real images for real with {last['d_real']:.2f}, generated ones with "
-            f"{last['d_fake']:.2f}, so G learns little; try {' or '.join([*remedies, 'a smaller gan.lr'])}"
+            f"{last['d_fake']:.2f}, so G may learn little; try {' or '.join([*remedies, 'a smaller gan.lr'])}"
         )
     if max(abs(last["loss_d"]), abs(last["loss_g"])) > DIVERGES:
         found["the losses run away"] = (

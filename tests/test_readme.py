@@ -176,7 +176,7 @@ def test_the_readmes_table_1_is_computed_from_the_published_table(classifier, pu
 
 def test_the_readmes_table_2_is_computed_from_the_published_table(rows_of):
     report_of, said = parameters_of_the_report(), " ".join(TEXT.split())
-    assert f"the best value, {BEST_OF_TABLE_2} of a ResNet34 on `mixed`" in said
+    assert f"the best value, {BEST_OF_TABLE_2}, presumably of a ResNet34 on `mixed`" in said
     best = report_of["best"]
     for classifier, (replicates, seeds) in report_of["table_2"].items():
         overrides = {"classifiers": {classifier: seeds}}
@@ -194,7 +194,9 @@ def test_the_readmes_table_2_is_computed_from_the_published_table(rows_of):
                 "`fast_cnn` reaches {original:.2f}% (`original`), {mixed:.2f}% (`mixed`) and {generated:.2f}% (`gen"
             )
             assert tested.format(**own) in said
-            assert own["generated"] > own["mixed"] > own["original"]
+            assert own["generated"] > own["mixed"]
+        assert own["mixed"] > own["original"]
+        assert row["mixed"] < row["original"]
     parts = []
     for classifier, (replicates, seeds) in report_of["table_2"].items():
         given = {"replicates": replicates, "overrides": {"classifiers": {classifier: seeds}}}
@@ -326,15 +328,20 @@ def test_what_generated_images_take_the_place_of_costs_what_the_readme_says(rows
 
 
 def test_generated_images_rank_highest_on_their_own_kind_and_lowest_on_real_ones(rows_of):
-    highest, groups = 0, list(TABLE_1)
+    highest, above, groups = 0, 0, list(TABLE_1)
     for classifier in TABLE_1.index:
         rows = rows_of(of_table_1(classifier))
-        highest += report.summary(rows, "own_test_accuracy").loc[classifier, groups].idxmax() == "generated"
-        assert report.summary(rows).loc[classifier, groups].idxmin() == "generated"
+        own, on_real = (report.summary(rows, of).loc[classifier] for of in ("own_test_accuracy", "test_accuracy"))
+        highest += own[groups].idxmax() == "generated"
+        above += own["mixed"] > own["original"]
+        assert on_real["mixed"] < on_real["original"]
+        assert on_real[groups].idxmin() == "generated"
     said = (
         f"the last the highest. Generated images rank highest on such a test on all of MNIST, too, with {highest} of "
         f"{len(TABLE_1)} classifiers."
     )
+    assert said in " ".join(TEXT.split())
+    said = f"only on such a test: with {above} of {len(TABLE_1)} classifiers on all of MNIST, and with both on CIFAR-10"
     assert said in " ".join(TEXT.split())
     assert (TABLE_1.idxmin(axis=1) == "generated").all()
 
@@ -453,7 +460,7 @@ def test_what_few_images_do_to_the_generators_is_what_the_table_says(rows_of):
     copied = 100 * table["duplicate_rate"][table["data.n_real"] == 50]
     said = " ".join(TEXT.split())
     assert f"With 50, {100 * of_50['duplicate_rate']:.2f}% of the generated digits lie suspiciously near" in said
-    assert f"without copying, {100 * of_50['duplicate_rate_unseen']:.2f}% would" in said
+    assert f"of further unseen real ones {100 * of_50['duplicate_rate_unseen']:.2f}% would." in said
     assert f"The five generators differ, from {copied.min():.2f}% to {copied.max():.2f}%." in said
     recall = table["recall"][table["data.n_real"] == 100]
     assert (recall == 0).sum() == 3
