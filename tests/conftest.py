@@ -1,9 +1,14 @@
 """Every test has its own results folder; what is costly to make is made once a session."""
 
+import io
+import subprocess
+
+import pandas as pd
 import pytest
 
-from rag_lib import data
-from rag_lib.config import DataConfig
+from rag_lib import data, jobs, study
+from rag_lib.config import DataConfig, Settings
+from rag_lib.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +26,28 @@ def results(tmp_path, monkeypatch):
 def digits():
     """The embedded digits' splits."""
     return data.load(DataConfig())
+
+
+@pytest.fixture(scope="session")
+def published():
+    """Reads a table as it is committed: a study of one's own may have changed the working copy."""
+
+    def read(name: str) -> pd.DataFrame:
+        show = ["git", "-C", str(ROOT), "show", f"HEAD:results/tables/{name}.csv"]
+        try:
+            committed = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("needs git and a clone to read the committed tables")
+        return pd.read_csv(io.StringIO(committed))
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def rows_of(published):
+    """Reads the published rows of these studies, in their order: of the classifiers, or of the generators (quality)."""
+
+    def read(*studies: Settings, kind: str = "classifier") -> pd.DataFrame:
+        return published(study.TABLES[kind]).set_index("run_id").loc[jobs.ids_of(studies)[kind]].reset_index()
+
+    return read

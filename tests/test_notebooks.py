@@ -10,7 +10,7 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from rag_lib import study
+from rag_lib import plans, report, study
 from rag_lib.__main__ import NOTEBOOKS, main
 from rag_lib.errors import UserError
 from rag_lib.execute import execute as run_notebook
@@ -19,11 +19,23 @@ from rag_lib.paths import ROOT, data_dir
 
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
-ABLATION, LOW_DATA, REPORT = ALL[3:]
+CLASSIFY, ABLATION, LOW_DATA, REPORT = ALL[2:]
 
 
 def code_cells(path) -> list:
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def parameters_of(path) -> dict:
+    """The values in a notebook's first cell."""
+    (cell,) = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+
+
+def html_of(path) -> str:
+    """The tables that a committed notebook shows."""
+    outputs = [output for cell in code_cells(path) for output in cell.outputs]
+    return "".join(output.get("data", {}).get("text/html", "") for output in outputs)
 
 
 @pytest.fixture
@@ -172,6 +184,18 @@ def test_notebooks_define_nothing_and_hold_one_parameter_a_line(path):
     assert all(isinstance(node, ast.Assign) for node in body)
     assert [node.lineno for node in body] == list(range(1, len(body) + 1))
     assert len(parameters.source.splitlines()) == len(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "plan", "shown"),
+    [
+        (CLASSIFY, lambda **given: [study.settings_for(**given)], lambda t: report.summary_with_intervals(t).T),
+        (LOW_DATA, plans.low_data, report.interval_table),
+    ],
+    ids=["03", "05"],
+)
+def test_the_stored_accuracies_are_the_published_ones(path, plan, shown, rows_of):
+    assert shown(rows_of(*plan(**parameters_of(path))))._repr_html_() in html_of(path)
 
 
 def test_injected_names_are_those_of_papermills_cell_alone():
