@@ -198,6 +198,14 @@ def test_the_stored_accuracies_are_the_published_ones(path, plan, shown, rows_of
     assert shown(rows_of(*plan(**parameters_of(path))))._repr_html_() in html_of(path)
 
 
+def test_the_stored_ablation_is_the_published_one(rows_of):
+    """Regression: classifiers got seeds of their own in every replicate, and notebook 04 still showed the old ones."""
+    levels = plans.ablation(**parameters_of(ABLATION))
+    studies = list(dict.fromkeys(levels.values()))
+    tables = [plans.by_level(rows_of(*studies, kind=kind), levels, kind) for kind in ("classifier", "quality")]
+    assert report.level_table(*tables)._repr_html_() in html_of(ABLATION)
+
+
 def test_injected_names_are_those_of_papermills_cell_alone():
     cells = ["a = 1", "# Parameters\nseed = 3\namp = 'false'\n", "b = 2"]
     assert injected_names(cells) == ["seed", "amp"]
