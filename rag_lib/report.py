@@ -10,7 +10,7 @@ from rag_lib.images import Images
 from rag_lib.plans import ABLATION
 from rag_lib.presets import DEFAULT_ARMS
 from rag_lib.runs import finished
-from rag_lib.statistics import MIN_REPLICATES, answer, contrasts, holm, intervals, replicates
+from rag_lib.statistics import MIN_FOR_INTERVAL, MIN_REPLICATES, answer, contrasts, holm, intervals, replicates
 
 ARM_NAMES = {
     "generated": "generated images alone",
@@ -225,11 +225,11 @@ def ablation_conclusion(table: pd.DataFrame) -> str:
             if row["n"] >= MIN_REPLICATES:
                 line += ": not shown to differ" if row["answer"] == "not shown" else ": they differ"
             lines.append(line)
-    if n < MIN_REPLICATES:
-        what = (
-            "each interval for itself, without correction for their number. They describe these runs; a verdict wants "
-            f"at least {MIN_REPLICATES} replicates."
-        )
+    what = f"Paired differences over {n} {'replicate' if n == 1 else 'replicates'}"
+    if n >= MIN_REPLICATES:
+        what += ", each interval for itself; what is said to differ is corrected for a factor's comparisons (Holm)."
     else:
-        what = "each interval for itself; what is said to differ is corrected for a factor's comparisons (Holm)."
-    return "\n".join([f"Paired differences over {n} {'replicate' if n == 1 else 'replicates'}, {what}", "", *lines])
+        if n >= MIN_FOR_INTERVAL:
+            what += ", each interval for itself, without correction for their number"
+        what += f". They describe these runs; a verdict wants at least {MIN_REPLICATES} replicates."
+    return "\n".join([what, "", *lines])
