@@ -72,7 +72,7 @@ def connect(engine: EngineConfig) -> Any:
     try:
         import ray  # optional: one machine needs none of it
     except ImportError as e:
-        raise UserError("engine = 'ray' needs Ray: python -m pip install -e '.[ray]'") from e
+        raise UserError('engine = "ray" needs Ray: python -m pip install -e ".[ray]"') from e
     there = {"RAG_COMMIT": commit_of_code(), "RAG_PROGRESS": "text"}  # the code that travels is no clone
     code = {"py_modules": [str(Path(rag_lib.__file__).parent)], "excludes": ["__pycache__"], "env_vars": there}
     try:

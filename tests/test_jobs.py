@@ -112,5 +112,5 @@ def test_an_engine_that_cannot_be_is_refused_in_one_line(given, message):
 
 def test_without_ray_the_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"engine = 'ray' needs Ray: python -m pip install -e '.\[ray\]'"):
+    with pytest.raises(UserError, match=r'engine = "ray" needs Ray: python -m pip install -e "\.\[ray\]"'):
         study.run([study.settings_for(preset="smoke", engine="ray")])

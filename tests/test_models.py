@@ -149,7 +149,7 @@ def test_without_timm_one_line_says_how_this_clone_gets_it(build, monkeypatch):
     """Regression: it named a package of PyPI, where this study is not."""
     for name in ("timm", "timm.layers", "timm.layers.cbam"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=re.escape("needs the package timm: python -m pip install -e '.[timm]'")):
+    with pytest.raises(UserError, match=re.escape('needs the package timm: python -m pip install -e ".[timm]"')):
         build()
 
 

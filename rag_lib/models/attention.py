@@ -54,6 +54,6 @@ def attention_module(name: str, channels: int, residual: bool = True) -> nn.Modu
         from timm.layers import SEModule
         from timm.layers.cbam import CbamModule
     except ModuleNotFoundError as e:
-        raise UserError(f"gan.attention = {name!r} needs the package timm: python -m pip install -e '.[timm]'") from e
+        raise UserError(f'gan.attention = {name!r} needs the package timm: python -m pip install -e ".[timm]"') from e
     module = {"cbam": CbamModule, "se": SEModule}[name](channels)
     return Residual(module) if residual else module

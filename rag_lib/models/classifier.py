@@ -107,7 +107,7 @@ def timm_model(name: str, channels: int, size: int, n_classes: int) -> nn.Module
     try:
         import timm
     except ModuleNotFoundError as e:
-        raise UserError(f"classifier timm:{name} needs the package timm: python -m pip install -e '.[timm]'") from e
+        raise UserError(f'classifier timm:{name} needs the package timm: python -m pip install -e ".[timm]"') from e
     if not timm.is_model(name):
         raise UserError(f"timm has no model {name!r}; timm.list_models() names those it has")
     try:
