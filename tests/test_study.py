@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from rag_lib import jobs, paper, plans, plots, report, report_gan, study
-from rag_lib.arms import arm, parse_arm
-from rag_lib.config import REAL_ARMS, ClassifierConfig
+from rag_lib.arms import arm, generated_share, parse_arm
+from rag_lib.config import ARMS, REAL_ARMS, ClassifierConfig
 from rag_lib.data import load
 from rag_lib.errors import UserError
 from rag_lib.images import Images
@@ -24,10 +24,14 @@ from rag_lib.storage import save_checkpoint, save_weights, sha256
 SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
 
 
-def group(spec: str, real: Images, synthetic: Images, seed: int = 0) -> Images:
+def config_of(spec: str, seed: int = 0) -> ClassifierConfig:
     name, share, times = parse_arm(spec)
     gan = None if name in REAL_ARMS else SETTINGS.gan
-    return arm(ClassifierConfig(arm=name, share=share, times=times, gan=gan, seed=seed), real, synthetic)
+    return ClassifierConfig(arm=name, share=share, times=times, gan=gan, seed=seed)
+
+
+def group(spec: str, real: Images, synthetic: Images, seed: int = 0) -> Images:
+    return arm(config_of(spec, seed), real, synthetic)
 
 
 def classify(settings, splits):
@@ -61,6 +65,15 @@ def test_every_arm_is_composed_as_its_name_says(name, real, synthetic):
     images = group(name, constant(1), constant(2, n=20 * parse_arm(name)[2]))
     assert (images.x[:, 0, 0, 0] == 1).sum() == real
     assert (images.x[:, 0, 0, 0] == 2).sum() == synthetic
+    if name != "generated_shuffled":  # its labels are not those of its images
+        assert generated_share(config_of(name)) == synthetic / len(images)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_arm_says_what_share_of_its_images_is_generated(name):
+    share = generated_share(config_of(name))
+    assert (share is None) == (name in ("generated_shuffled", "balanced", "oversampled"))
+    assert bool(share) == (name in ("generated", "mixed", "mixed_add"))
 
 
 def unequal(value: int, sizes: tuple[int, ...] = (6, 1, 3)) -> Images:
