@@ -56,7 +56,7 @@ figures: $(READY)  ## redraw every table and figure from the published results (
 # The runs are computed before the notebooks, so that no progress line ends up in what is committed.
 notebooks: $(READY)  ## refresh the committed notebooks' outputs
 	$(PY) -m rag_lib classify
-	$(PY) -m rag_lib ablation --preset short --replicates 3 --factors attention,output
+	$(PY) -m rag_lib ablation --preset short --factors attention,output
 	$(PY) -m rag_lib low-data --preset short --replicates 3 --set "classifiers={'cnn': 1}"
 	for notebook in notebooks/*.ipynb; do $(PY) -m papermill "$$notebook" "$$notebook" || exit 1; done
 	$(PY) -m nbstripout --keep-output --keep-count \
