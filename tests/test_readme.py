@@ -109,9 +109,13 @@ def test_adding_generated_images_to_all_real_ones_did_what_the_readme_says(publi
     table = published("classify").set_index("run_id").loc[ids]
     means = table.groupby(["dataset", "classifier", "arm"])["test_accuracy"].mean().unstack()
     assert len(means) == 4
-    assert (means["mixed_add"] < means["original"]).all()
     assert (means["mixed"] < means["original"]).all()
-    assert "In all four rows `mixed` lies below `original`, and so does `mixed_add`" in " ".join(TEXT.split())
+    (above,) = means.index[means["mixed_add"] >= means["original"]]
+    assert above == ("mnist5k", "cnn")
+    said = "In all four rows `mixed` lies below `original`, and in all but that one so does `mixed_add`"
+    assert f"for `cnn` on `mnist5k` an older computation had `mixed_add` below `original`. {said}" in " ".join(
+        TEXT.split()
+    )
 
 
 def parameters_of_the_report() -> dict:
