@@ -8,6 +8,7 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
+from committed import code_cells, html_of, parameters_of
 from papermill.exceptions import PapermillExecutionError
 
 from rag_lib import plans, report, study
@@ -20,22 +21,6 @@ from rag_lib.paths import ROOT, data_dir
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CLASSIFY, ABLATION, LOW_DATA, REPORT = ALL[2:]
-
-
-def code_cells(path) -> list:
-    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-
-
-def parameters_of(path) -> dict:
-    """The values in a notebook's first cell."""
-    (cell,) = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
-
-
-def html_of(path) -> str:
-    """The tables that a committed notebook shows."""
-    outputs = [output for cell in code_cells(path) for output in cell.outputs]
-    return "".join(output.get("data", {}).get("text/html", "") for output in outputs)
 
 
 @pytest.fixture

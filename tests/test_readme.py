@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from committed import parameters_of
 
 from rag_lib import data, jobs, plans, report, study
 from rag_lib.__main__ import main
@@ -119,11 +120,7 @@ def test_adding_generated_images_to_all_real_ones_did_what_the_readme_says(publi
 
 
 def parameters_of_the_report() -> dict:
-    notebook = nbformat.read(ROOT / "notebooks" / "06_report.ipynb", as_version=4)
-    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    names: dict = {}
-    exec(cell.source, names)
-    return names
+    return parameters_of(ROOT / "notebooks" / "06_report.ipynb")
 
 
 def of_table_1(classifier: str, **changed: Any) -> Settings:

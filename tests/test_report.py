@@ -126,6 +126,13 @@ def test_passes_say_what_the_steps_mean():
     assert text.splitlines()[0] == "cnn: 1,000 steps of 64 images, 18.3 passes over 3,500, 3 seeds"
 
 
+def test_an_ablation_of_one_replicate_speaks_of_no_intervals():
+    runs, _ = levels({"SPAM": [96.0], "none": [95.0]})
+    text = report.ablation_conclusion(runs)
+    assert text.startswith("Paired differences over 1 replicate. They describe these runs; a verdict wants at least 5")
+    assert "interval" not in text
+
+
 def test_an_ablation_without_its_first_level_compares_with_nothing_else():
     runs, _ = levels({"SE": [95.0, 97.5], "none": [95.0, 95.6]})
     assert "against" not in report.ablation_conclusion(runs)
