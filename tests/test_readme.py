@@ -201,17 +201,23 @@ def test_the_readmes_table_2_is_computed_from_the_published_table(rows_of):
         f"`mixed` by {change('fast_cnn', 'mixed', 'half')} and {change('cnn', 'mixed', 'half')}",
     ):
         assert words in said
-    costs = [-found.loc[(c, "mixed", "original"), "mean"] for c in ("fast_cnn", "cnn")]
-    words = "replacing half of them costs two small networks {:.1f} and {:.1f} points (three replicates, so no verdict)"
+    costs = [-found.loc[(c, arm, "original"), "mean"] for arm in ("mixed", "half") for c in ("fast_cnn", "cnn")]
+    words = (
+        "replacing half of them costs two small networks {:.1f} and {:.1f} points; `original` with half the steps, "
+        "which draws as many real images, loses {:.1f} and {:.1f} (three replicates, so no verdict)"
+    )
     assert words.format(*costs) in said
     accuracy = {}
-    for classifier, steps, arms in report_of["longer"]:
-        overrides = {"classifiers": {classifier: 1}, f"{classifier}.steps": steps}
-        for arm in arms:
+    for arm, steps_of in {"original": report_of["longer"], "mixed_add": report_of["longer_added"]}.items():
+        for classifier, steps in [(name, n) for name, of_name in steps_of.items() for n in of_name]:
+            overrides = {"classifiers": {classifier: 1}, f"{classifier}.steps": steps}
             (row,) = rows_of(resolve(**best, arms=[arm], overrides=overrides)).to_dict("records")
             accuracy[classifier, steps, arm] = row["test_accuracy"]
-    words = "With three times the steps `fast_cnn` reaches {:.2f} from real images alone"
-    assert words.format(accuracy["fast_cnn", 3_000, "original"]) in said
+    words = (
+        "With three times the steps `fast_cnn` reaches {:.2f} from real images alone, with six times {:.2f} (one "
+        "replicate each);"
+    )
+    assert words.format(*(accuracy["fast_cnn", steps, "original"] for steps in (3_000, 6_000))) in said
     of_cnn = resolve(**best, arms=["original"], overrides={"classifiers": {"cnn": 1}})
     assert 10 * of_cnn.classifiers[0][0].steps == 30_000
     words = (
@@ -303,6 +309,39 @@ def test_what_generated_images_take_the_place_of_costs_what_the_readme_says(rows
     for row in (mixed, added):
         assert max(-row["low"], row["high"]) < 0.11
         assert row["low"] < 0 < row["high"]
+
+
+def test_labels_from_a_classifier_change_what_the_readme_says(rows_of):
+    """In Table 1's place: more from generated images alone; with real ones what the others do."""
+    labelled, beside_real = parameters_of_the_report()["labelled"], ["mixed", "mixed_add"]
+    assert labelled == {"replicates": 5, "overrides": {"classifiers": {"cnn": 3}, "gan.labels": "pseudo"}}
+    rows = rows_of(of_table_1("cnn", **labelled, arms=["original", "generated", *beside_real]))
+    steps = parameters_of_the_report()["schedule"]["classifier_steps"]
+    halved = rows_of(of_table_1("cnn", classifier_steps=steps // 2, arms=["original"]))
+    told = rows_of(of_table_1("cnn"))
+    ways = pd.concat([rows, told.assign(arm=told["arm"] + ", told"), halved.assign(arm="half the steps")])
+    pairs = [("generated", "generated, told"), ("generated", "original")]
+    pairs += [(arm, f"{arm}, told") for arm in beside_real] + [(arm, "half the steps") for arm in beside_real]
+    changes = contrasts(ways, ["classifier"], named={str(pair): pair for pair in pairs})
+    assert (changes["n"] == 5).all()
+    more, less, *others = changes.to_dict("records")
+    assert more["low"] > 0
+    assert less["high"] < 0
+    assert all(change["low"] < 0 < change["high"] for change in others)
+    (row,) = report.summary(rows).to_dict("records")
+    found = contrasts(rows, ["classifier"]).set_index("arm").loc[beside_real]
+    assert list(found["answer"]) == ["hurts", "hurts"]
+    mixed, added = found.to_dict("records")
+    for words in (
+        f"{row['generated']:.2f}, which is {difference(more, ' points')} more than from the others, and "
+        f"{difference(less)} from `original`.",
+        f"such images still hurt: `mixed` {row['mixed']:.2f}, {difference(mixed, ' points')}, and `mixed_add` "
+        f"{row['mixed_add']:.2f}, {difference(added)}. Neither is shown to differ from its like in the table, by "
+        "{} and {}, nor from `original` with half the steps, which draws as many real images: {} and {}.".format(
+            *map(difference, others)
+        ),
+    ):
+        assert words in " ".join(TEXT.split())
 
 
 def test_generated_images_rank_highest_on_their_own_kind_and_lowest_on_real_ones(rows_of):
