@@ -29,6 +29,7 @@ from rag_lib.training import (
 )
 
 EVALUATION_BATCH = 250
+KEPT = ("test", "val")  # the sets whose predictions a run keeps
 N_WHITENING = 5_000  # images whose patches' covariance the first layer of `fast_cnn` undoes
 
 
@@ -40,7 +41,8 @@ def train_classifier(
     `images()` gives, by name, `train` (the arm's images) and the sets to measure the accuracy on, read
     once, after the last step: `val`, `test`, and where the arm has synthetic images `generated`. It is
     called only if the run has to be computed. Metrics: `<set>_accuracy`, in [0, 1]; the folder gets
-    history.csv, confusion.csv (counts on `test`: rows true, columns predicted) and classifier.safetensors.
+    history.csv, confusion.csv (counts on `test`: rows true, columns predicted), predictions.safetensors (the class
+    predicted for each image of `test` and `val`, so that two runs' errors can be paired) and classifier.safetensors.
     `gan`: whose images are among them.
     """
     return cached("classifier", config, lambda folder: _train(config, images(), folder, title), gan)
@@ -96,13 +98,16 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
 
     card = {"config": as_dict(config), "classes": train.classes}
     save_weights(folder / "classifier.safetensors", model.state_dict(), card)
-    metrics = {}
+    metrics, kept = {}, {}
     for name, measured in images.items():
         if name != "train":
             predicted = predict(model, measured.x, config)
             metrics[f"{name}_accuracy"] = float((predicted == measured.y).double().mean())
+            if name in KEPT:
+                kept[name] = predicted.to(torch.uint8 if n_classes <= 256 else torch.int32)
             if name == "test":
                 confusion(measured, predicted).to_csv(folder / "confusion.csv")
+    save_weights(folder / "predictions.safetensors", kept, {"classes": train.classes})
     return metrics
 
 

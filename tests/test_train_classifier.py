@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from rag_lib.errors import UserError
 from rag_lib.presets import resolve
+from rag_lib.runs import clean_runs
 from rag_lib.train_classifier import confusion, load_classifier, predict, train_classifier
 
 SMOKE = replace(resolve(preset="smoke").quality.judge, precision="fp32")
@@ -27,6 +29,46 @@ def test_a_run_leaves_its_history_confusion_weights_and_accuracies(digits, image
     assert run.metrics.keys() == {"val_accuracy", "test_accuracy"}
     predicted = predict(load_classifier(run, SMOKE, 10), digits.test.x, SMOKE)
     assert float((predicted == digits.test.y).double().mean()) == pytest.approx(run.metrics["test_accuracy"])
+
+
+def test_a_run_keeps_the_predictions_behind_its_accuracies_and_its_confusion(digits, images):
+    run = train_classifier(SMOKE, images)
+    for name, measured in (("test", digits.test), ("val", digits.val)):
+        predicted = run.predictions(name)
+        assert float((predicted == measured.y).double().mean()) == run.metrics[f"{name}_accuracy"]
+        assert torch.equal(predicted, predict(load_classifier(run, SMOKE, 10), measured.x, SMOKE))
+    pd.testing.assert_frame_equal(run.confusion(), confusion(digits.test, run.predictions("test")))
+    stored = load_file(run.folder / "predictions.safetensors")
+    assert {name: (len(kept), kept.dtype) for name, kept in stored.items()} == {
+        "test": (len(digits.test), torch.uint8),
+        "val": (len(digits.val), torch.uint8),
+    }
+    with pytest.raises(UserError, match="name = 'generated' is unknown; choose one of test, val"):
+        run.predictions("generated")
+
+
+def test_the_same_predictions_are_the_same_bytes(images, results, monkeypatch):
+    first = (train_classifier(SMOKE, images).folder / "predictions.safetensors").read_bytes()
+    monkeypatch.setenv("RAG_RESULTS", str(results / "again"))
+    assert (train_classifier(SMOKE, images).folder / "predictions.safetensors").read_bytes() == first
+
+
+def test_predictions_of_more_classes_than_a_byte_has_values_are_kept_whole(digits):
+    last = replace(digits.train, y=torch.full_like(digits.train.y, 299), classes=tuple(map(str, range(300))))
+    run = train_classifier(replace(SMOKE, lr=1e-2), lambda: {"train": last, "test": last[:20]})
+    assert run.metrics["test_accuracy"] == 1
+    assert run.predictions("test").tolist() == [299] * 20
+
+
+def test_a_run_that_predates_the_record_of_predictions_stays_finished(images):
+    run = train_classifier(SMOKE, images)
+    (run.folder / "predictions.safetensors").unlink()
+    older = train_classifier(SMOKE, lambda: pytest.fail("asked for"))
+    assert (older.reused, older.metrics) == (True, run.metrics)
+    assert clean_runs() == []
+    with pytest.raises(UserError, match=f"^{run.id} predates the record of predictions; delete .*{run.id}") as e:
+        older.predictions("test")
+    assert "\n" not in str(e.value)
 
 
 def test_numerics_guards_the_classifiers_numbers(images):
