@@ -1,6 +1,6 @@
 """What the tables of classifiers say, in words and in small tables for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -8,9 +8,8 @@ from rag_lib.arms import arm_order
 from rag_lib.config import Settings
 from rag_lib.images import Images
 from rag_lib.plans import ABLATION
-from rag_lib.presets import DEFAULT_ARMS
 from rag_lib.runs import finished
-from rag_lib.statistics import MIN_FOR_INTERVAL, MIN_REPLICATES, answer, contrasts, holm, intervals, replicates
+from rag_lib.statistics import MIN_FOR_INTERVAL, MIN_REPLICATES, contrasts, intervals, replicates
 
 ARM_NAMES = {
     "generated": "generated images alone",
@@ -43,15 +42,7 @@ def summary_with_intervals(table: pd.DataFrame, value: str = "test_accuracy") ->
     ]
     wide = found.pivot(index="classifier", columns="arm", values="text").fillna("")
     wide = wide.reindex(index=table["classifier"].unique(), columns=arm_order(table["arm"]))
-    return wide.rename_axis(columns=None)
-
-
-def full_table(table: pd.DataFrame, classifiers: Sequence[str]) -> pd.DataFrame:
-    """`summary_with_intervals` with a row for each of `classifiers` and a column for each arm; gaps say `not run`."""
-    found = summary_with_intervals(table)
-    rows = [*classifiers, *(name for name in found.index if name not in classifiers)]
-    columns = [*DEFAULT_ARMS, *(arm for arm in found if arm not in DEFAULT_ARMS)]
-    return found.replace("", "not run").reindex(index=rows, columns=columns, fill_value="not run")
+    return wide.rename_axis(columns="trained on")
 
 
 def interval_texts(found: pd.DataFrame) -> list[str]:
@@ -64,14 +55,43 @@ def interval_table(table: pd.DataFrame, by: Sequence[str] = ("classifier", "data
     """Mean accuracy in percent with its 95% interval over the replicates, a row a group of `by`, for people."""
     found = intervals(table, list(by))
     shown = {
-        "accuracy": found["mean"].map("{:.2f}".format),
+        "accuracy (%)": found["mean"].map("{:.2f}".format),
         "95% interval": interval_texts(found),
         "replicates": found["n"],
     }
-    if "data.n_real" in by:
-        found["data.n_real"] = found["data.n_real"].map("{:,}".format)
-    names = {"data.n_real": "real images", "arm": "trained on"}
-    return found[list(by)].rename(columns=names).assign(**shown).set_index([names.get(name, name) for name in by])
+    return _in_words(found[list(by)].assign(**shown)).set_index([_WORDS.get(name, name) for name in by])
+
+
+_WORDS = {"data.n_real": "real images", "arm": "trained on"}
+
+
+def _in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns' names for people, and `all` where no number of real images was asked for."""
+    if "data.n_real" in table:
+        table = table.assign(**{"data.n_real": [f"{n:,}" if n else "all" for n in table["data.n_real"]]})
+    return table.rename(columns=_WORDS)
+
+
+def contrast_table(found: pd.DataFrame, answers: bool = False) -> pd.DataFrame:
+    """`statistics.contrasts` for people, a row a comparison; with `answers`, what each allows to say.
+
+    Beside them the smallest effect of interest, the one that the design finds in four cases of five, and the same
+    difference on the validation images where these are a second test.
+    """
+    points = ["{:+.2f} ({:+.2f} to {:+.2f})".format(*row) if row[1] == row[1] else f"{row[0]:+.2f}"
+              for row in found[["mean", "low", "high"]].itertuples(index=False)]  # fmt: skip
+    shown = {"comparison": found["question"], "change in points (95% interval)": points, "replicates": found["n"]}
+    if answers:
+        on_val = found[["val_mean", "val_low", "val_high"]].itertuples(index=False)
+        shown |= {
+            "comparison": found["arm"] + " against " + found["baseline"],
+            "would matter": found["margin"].map("{:.2f}".format),
+            "would be found": found["detectable"].map("{:.2f}".format),
+            "on val images": ["{:+.2f} ({:+.2f} to {:+.2f})".format(*v) if v[1] == v[1] else "" for v in on_val],
+            "answer": found["answer"],
+        }
+    index = [name for name in ("study", "classifier", "data.n_real") if name in found]
+    return _in_words(found[index].assign(**shown)).set_index([_WORDS.get(name, name) for name in index])
 
 
 def class_sizes(images: Images) -> str:
@@ -99,7 +119,7 @@ def by_class(table: pd.DataFrame, train: Images) -> pd.DataFrame:
     found.loc["mean of the classes"] = found.mean()
     counts = [f"{n:,}" for n in train.y.bincount(minlength=len(train.classes)).tolist()]
     found.insert(0, "real images", [*counts, f"{len(train):,} in all"])
-    return found.round(2)
+    return found.round(2).rename_axis("class")
 
 
 def passes(settings: Settings, n_train: int) -> str:
@@ -172,22 +192,8 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
 
 
 def _named(row: dict, by: Sequence[str]) -> str:
-    return ", ".join(f"{row[column]:,} real images" if column == "data.n_real" else str(row[column]) for column in by)
-
-
-def verdict_table(studies: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`statistics.contrasts` of several published studies, by the name of the study; only what has a verdict.
-
-    `answer_of_all`: what the answer would be if all of these questions were one study's (Holm's correction over all).
-    """
-    by = ["classifier", "data.n_real"]
-    parts = [contrasts(table, by).assign(study=name) for name, table in studies.items() if len(table)]
-    parts = [part for part in parts if len(part)]  # an empty one would make objects of the others' numbers
-    found = pd.concat(parts) if parts else pd.DataFrame(columns=["study", *by, "arm", "answer"])
-    found = found[found["answer"] != "too few replicates"]
-    strict = holm(found["p"]) if len(found) else []
-    rows = zip(found.to_dict("records"), strict, strict=True)
-    return found.assign(answer_of_all=[answer(row | {"p_holm": p}) for row, p in rows])
+    real = f"{row['data.n_real']:,} real images" if row.get("data.n_real") else "all real images"
+    return ", ".join(real if column == "data.n_real" else str(row[column]) for column in by)
 
 
 def level_table(table: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
@@ -200,14 +206,14 @@ def level_table(table: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
     of_quality = quality.groupby(by, sort=False)[["gan_test_accuracy", "frechet_distance", "parameters_g"]].mean()
     return pd.DataFrame(
         {
-            "accuracy": found["mean"].map("{:.2f}".format),
+            "accuracy (%)": found["mean"].map("{:.2f}".format),
             "95% interval": interval_texts(found),
             "replicates": found["n"],
-            "GAN-test": of_quality["gan_test_accuracy"].map("{:.2f}".format),
+            "GAN-test (%)": of_quality["gan_test_accuracy"].map("{:.2f}".format),
             "Frechet distance": of_quality["frechet_distance"].map("{:.1f}".format),
             "parameters of G": of_quality["parameters_g"].map("{:,.0f}".format),
         }
-    ).reindex(found.index)
+    ).reindex(found.index.rename(["what differs", "variant"]))
 
 
 def ablation_conclusion(table: pd.DataFrame) -> str:
@@ -223,7 +229,7 @@ def ablation_conclusion(table: pd.DataFrame) -> str:
             if pd.notna(row["low"]):
                 line += f" (95% interval {row['low']:+.2f} to {row['high']:+.2f})"
             if row["n"] >= MIN_REPLICATES:
-                line += ": not shown to differ" if row["answer"] == "not shown" else ": they differ"
+                line += ": " + {"helps": "they differ", "hurts": "they differ"}.get(row["answer"], row["answer"])
             lines.append(line)
     what = f"Paired differences over {n} {'replicate' if n == 1 else 'replicates'}"
     if n >= MIN_REPLICATES:

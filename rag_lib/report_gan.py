@@ -64,10 +64,10 @@ def distance_table(quality: Run) -> pd.DataFrame:
     m = quality.metrics
     table = pd.DataFrame(
         {"generated": [m[name] for name in names], "unseen real": [m[f"val_{name}"] for name in names]},
-        index=[name.replace("_", " ") for name in names],
+        index=[f"{n.replace('_', ' ')} ({'smaller' if 'distance' in n else 'larger'} is better)" for n in names],
     )
     table = table.round(3) + 0.0  # no -0.000
-    return table.rename_axis(f"{m['images_compared']:,} of each")
+    return table.rename_axis(f"{m['images_compared']:,} images of each")
 
 
 def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
@@ -81,8 +81,8 @@ def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
 
     columns = {
         "generators": quality.groupby(by, sort=False).size(),
-        "compared": numbers["images_compared"].map("{:,.0f}".format),
-        "GAN-test": text("gan_test_accuracy", "judge_test_accuracy", 2),
+        "images compared": numbers["images_compared"].map("{:,.0f}".format),
+        "GAN-test (%)": text("gan_test_accuracy", "judge_test_accuracy", 2),
         **{name.replace("_", " "): text(name, f"val_{name}", digits) for name, digits in decimals.items()},
         "duplicates (%)": [
             f"{100 * rate:.2f} ({100 * unseen:.2f})"

@@ -5,17 +5,22 @@ the real images with one GAN seed and classifier seeds of its own; what several 
 first. Intervals are Student's t over replicates, since a bootstrap over so few is too narrow.
 """
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 LEVEL = 0.95
+POWER = 0.8
 MIN_REPLICATES = 5  # for a verdict
 MIN_FOR_INTERVAL = 3  # that of two reaches 13 standard errors to either side, and none where they agree
+MIN_SECOND_TEST = 3_000  # real images of MNIST from which on its validation images are a second test
+TEST_IMAGES = 10_000  # of MNIST and CIFAR-10
 
-# question: (arm, the arm it is compared with)
-CONTRASTS = {
+# The primary questions, which get verdicts: the arm, and what it is compared with. Everything else is exploratory.
+PRIMARY = {
     "Do generated images help when they are added?": ("mixed_add", "original"),
     "Do they help in place of real ones (the paper's claim: of half)?": ("mixed", "original"),
     "Yardstick: does classical augmentation help?": ("original", "original_plain"),
@@ -24,7 +29,7 @@ CONTRASTS = {
 
 
 def replicates(table: pd.DataFrame, by: list[str], value: str = "test_accuracy") -> pd.DataFrame:
-    """The mean of `value` over the classifier's seeds: one row a replicate of each group `by`."""
+    """Average `value` over the classifier's seeds: one row a replicate of each group `by`."""
     return table.groupby([*by, "replicate"], sort=False, observed=True, dropna=False)[value].mean().reset_index()
 
 
@@ -34,56 +39,89 @@ def intervals(table: pd.DataFrame, by: list[str], value: str = "test_accuracy") 
     return with_interval(groups.agg(["mean", "std", "count"])).reset_index()
 
 
-def with_interval(moments: pd.DataFrame) -> pd.DataFrame:
+def with_interval(moments: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
     """`mean`, `std` and `count` as mean, low, high (NaN below `MIN_FOR_INTERVAL`) and n."""
     n = moments["count"]
     error = (moments["std"] / n**0.5).where(n >= MIN_FOR_INTERVAL)
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * error
+    half = stats.t.ppf((1 + level) / 2, n - 1) * error
     return pd.DataFrame(
         {"mean": moments["mean"], "low": moments["mean"] - half, "high": moments["mean"] + half, "n": n}
     )
 
 
 def contrasts(
-    table: pd.DataFrame,
-    by: list[str],
-    value: str = "test_accuracy",
-    named: dict[str, tuple[str, str]] = CONTRASTS,
+    table: pd.DataFrame, by: list[str], value: str = "test_accuracy", named: dict[str, tuple[str, str]] = PRIMARY
 ) -> pd.DataFrame:
-    """The paired differences that the questions in `named` ask for, in each group `by`: one row a question.
+    """Return the paired differences that the questions in `named` ask for, in each group `by`: one row a question.
 
-    Columns: question, arm, baseline, mean, low, high (t interval of the difference, in the unit of `value`; NaN below
-    `MIN_FOR_INTERVAL`), n (replicates that have both arms), p (two-sided t test), p_holm (Holm's correction over the
+    Columns: question, arm, baseline; mean, low, high (t interval of the difference, in the unit of `value`; NaN below
+    `MIN_FOR_INTERVAL`), n (replicates that have both arms); p (two-sided t test), p_holm (Holm's correction over the
     questions of all classifiers and of all numbers of real images; groups that differ otherwise are families of their
-    own), answer (`helps`, `hurts`, `not shown`, `too few replicates`) and verdict, the answer with its numbers in
-    words. A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`,
-    `mixed_add:10`), it is asked of each.
+    own); low_90, high_90; margin (`smallest_effect`); sampling (the standard error that the number of test images gives
+    the baseline's accuracy); detectable (what so many replicates of this spread find with `POWER`, corrected for all of
+    the family's questions); val_mean, val_low, val_high (the same difference on a second test, see
+    `second_test`; NaN where there is none); answer and verdict, the answer with its numbers in words.
+    A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`, `mixed_add:10`), it is
+    asked of each.
     """
-    wide = replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
+    wide = _wide(table, by, value)
+    second = _wide(second_test(table), by, "val_accuracy") if "val_accuracy" in table else wide[:0]
+    whole = table.assign(whole=_is_all_of_mnist(table)).groupby(by, sort=False, dropna=False)["whole"].all()
     parts, asked_by_name = [], set(named.values())
     for question, (arm, baseline) in named.items():
         others = [c for c in wide if c.startswith(f"{arm}:") and (c, baseline) not in asked_by_name]
         for variant in [*([arm] if arm in wide else []), *others] if baseline in wide else ():
-            difference = (wide[variant] - wide[baseline]).dropna()
-            moments = difference.groupby(by, sort=False, dropna=False).agg(["mean", "std", "count"])
+            moments = _moments(wide, variant, baseline, by)
+            on_val = (
+                with_interval(_moments(second, variant, baseline, by)) if {variant, baseline} <= {*second} else None
+            )
+            level = wide[baseline].groupby(by, sort=False, dropna=False).mean()
+            part = with_interval(moments)
+            part[["low_90", "high_90"]] = with_interval(moments, 0.9)[["low", "high"]]
+            part["margin"] = [smallest_effect(whole[group], level[group]) for group in part.index]
+            part["sampling"] = [(a * (100 - a) / TEST_IMAGES) ** 0.5 for a in level[part.index]]
+            part["spread"] = moments["std"]
+            for name in ("mean", "low", "high"):
+                part[f"val_{name}"] = float("nan") if on_val is None else on_val[name].reindex(part.index)
             of_variant = question if variant == arm else f"{question} ({variant})"
             asked = {"question": of_variant, "arm": variant, "baseline": baseline}
-            parts.append(with_interval(moments).assign(p=p_value(moments), **asked).reset_index())
+            parts.append(part.assign(p=p_value(moments), **asked).reset_index())
     if not parts:
         return pd.DataFrame(columns=[*by, *_COLUMNS])
     result = pd.concat(parts, ignore_index=True)
     judged = result[result["n"] >= MIN_REPLICATES]  # fewer get no verdict, so they are not in the family either
-    result["p_holm"] = float("nan")
+    result[["p_holm", "detectable"]] = float("nan")
     apart = [column for column in by if column not in ("classifier", "data.n_real")]
     families = judged.groupby(apart, sort=False, dropna=False) if apart else [((), judged)]
     for _, family in families:
         result.loc[family.index, "p_holm"] = holm(family["p"])
+        sizes = [effect_size(n, (1 - LEVEL) / len(family)) for n in family["n"]]
+        result.loc[family.index, "detectable"] = sizes * family["spread"]
     result["answer"] = [answer(row) for row in result.to_dict("records")]
     result["verdict"] = [verdict(row) for row in result.to_dict("records")]
     return result[[*by, *_COLUMNS]]
 
 
-_COLUMNS = ["question", "arm", "baseline", "mean", "low", "high", "n", "p", "p_holm", "answer", "verdict"]
+_COLUMNS = ["question", "arm", "baseline", "mean", "low", "high", "n", "p", "p_holm", "low_90", "high_90", "margin"]
+_COLUMNS += ["sampling", "detectable", "val_mean", "val_low", "val_high", "answer", "verdict"]
+
+
+def second_test(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose validation images are a second test: on MNIST with all or many real images.
+
+    There these are never trained on, and of equal size in each draw; rates and schedules were chosen on some of them.
+    """
+    return table[
+        (table["dataset"] == "mnist") & ((table["data.n_real"] == 0) | (table["data.n_real"] >= MIN_SECOND_TEST))
+    ]
+
+
+def smallest_effect(all_of_mnist: bool, accuracy: float) -> float:
+    """The smallest effect of interest, in points: 0.1 on all of MNIST, elsewhere 5% of the baseline's errors.
+
+    It was chosen after the first studies had been seen.
+    """
+    return 0.1 if all_of_mnist else 0.05 * (100 - accuracy)
 
 
 def p_value(moments: pd.DataFrame) -> pd.Series:
@@ -94,27 +132,76 @@ def p_value(moments: pd.DataFrame) -> pd.Series:
 
 
 def holm(p: pd.Series) -> np.ndarray:
-    """These p, corrected for their number (Holm 1979)."""
-    return multipletests(p, method="holm")[1]
+    """Return these p, corrected for their number (Holm 1979).
+
+    As statsmodels' multipletests, which collects all of Python's garbage at every call: a quarter of a second each.
+    """
+    order = np.argsort(p.to_numpy(), kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(p.to_numpy()[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected
 
 
 def answer(row: dict) -> str:
-    """What a row of `contrasts` allows to say after the correction."""
+    """Return what a row of `contrasts` allows to say, the first of these that its numbers bear.
+
+    Too few replicates. No effect that matters: the 90% interval lies within the smallest effect of interest (two
+    one-sided tests at 5%). Helps or hurts: significant after Holm's correction. Undecided.
+    A second test that contradicts makes it undecided: an effect that matters in place of none, or an interval that lies
+    wholly on the far side of the first one's. An effect within the sampling error of the test images needs both tests.
+    """
+    mean, margin = row["mean"], row["margin"]
     if row["n"] < MIN_REPLICATES:
         return "too few replicates"
+    if -margin < row["low_90"] and row["high_90"] < margin:
+        contradicted = row["val_low"] > margin or row["val_high"] < -margin
+        return "undecided" if contradicted else "no effect that matters"
     if row["p_holm"] < 1 - LEVEL:
-        return "helps" if row["mean"] > 0 else "hurts"
-    return "not shown"
+        contradicted = row["val_high"] < row["low"] if mean > 0 else row["val_low"] > row["high"]
+        confirmed = row["val_low"] > 0 if mean > 0 else row["val_high"] < 0
+        if not contradicted and (confirmed or abs(mean) > row["sampling"]):
+            return "helps" if mean > 0 else "hurts"
+    return "undecided"
 
 
 def verdict(row: dict) -> str:
-    """The answer in words: with its interval, with what this leaves possible, or with the number of replicates."""
-    n, low, high = row["n"], row["low"], row["high"]
-    if row["answer"] == "too few replicates":
-        return f"{row['answer']} ({n} of at least {MIN_REPLICATES})"
-    if row["answer"] != "not shown":
-        return f"{row['answer']}: {row['mean']:+.2f} points ({low:+.2f} to {high:+.2f})"
-    if low > 0 or high < 0:
-        alone = f"{row['mean']:+.2f} points ({low:+.2f} to {high:+.2f}) taken alone"
-        return f"not shown, significant alone but not after correction for all questions asked: {alone}"
-    return f"not shown: any effect from {low:+.2f} to {high:+.2f} points is compatible with these {n} replicates"
+    """The answer in words, with the numbers that it rests on; differences in points."""
+    points = "{mean:+.2f} points ({low:+.2f} to {high:+.2f})".format(**row)
+    match row["answer"]:
+        case "too few replicates":
+            return f"{row['answer']} ({row['n']} of at least {MIN_REPLICATES})"
+        case "no effect that matters":
+            return f"{row['answer']}: {points}; one of {row['margin']:.2f} would matter"
+        case "undecided":
+            return f"undecided: {points}; this design finds one of {row['detectable']:.2f} in four cases of five"
+    return f"{row['answer']}: {points}"
+
+
+def images_worth(curve: pd.Series, n: int, gain: float) -> float:
+    """How many further real images than `n` bring the same gain, in points, as read off a curve of accuracies.
+
+    `curve`: mean accuracy by number of real images, with `n` among them; read linearly against the logarithm of their
+    number. NaN where the gain leads beyond the curve.
+    """
+    curve = curve.sort_index()
+    log_n = np.interp(curve[n] + gain, curve, np.log(curve.index), left=np.nan, right=np.nan)
+    return float(np.exp(log_n)) - n
+
+
+def _wide(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    return replicates(table, [*by, "arm"], value).pivot(index=[*by, "replicate"], columns="arm", values=value)
+
+
+def _moments(wide: pd.DataFrame, arm: str, baseline: str, by: list[str]) -> pd.DataFrame:
+    """Mean, deviation and number of the paired differences in each group."""
+    return (wide[arm] - wide[baseline]).dropna().groupby(by, sort=False, dropna=False).agg(["mean", "std", "count"])
+
+
+def _is_all_of_mnist(table: pd.DataFrame) -> pd.Series:
+    return (table["dataset"] == "mnist") & (table["data.n_real"] == 0)
+
+
+@cache
+def effect_size(n: int, alpha: float) -> float:
+    """In standard deviations: what a two-sided paired t test of `n` replicates at `alpha` finds with `POWER`."""
+    return float(TTestPower().solve_power(nobs=n, alpha=alpha, power=POWER, alternative="two-sided"))
