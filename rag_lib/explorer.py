@@ -1,16 +1,14 @@
 """The latent space under one's fingers: dropdowns and sliders in JupyterLab."""
 
-from base64 import b64encode
 from io import BytesIO
 
 import ipywidgets as widgets
-import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from rag_lib import latent
+from rag_lib import latent, notebook
 from rag_lib.generate import to_pil
 from rag_lib.models.gan import Generator, OnePerClass
 from rag_lib.progress import live_front_end
@@ -19,18 +17,15 @@ SEEDS = 1_000
 PIXELS = 336  # a side of the picture
 
 
-def show(generator: Generator | OnePerClass, stand_in: Figure) -> None:
-    """The explorer where a front end has widgets; elsewhere the notebook draws `stand_in`."""
-    if not live_front_end():
-        return
-    png = BytesIO()
-    stand_in.savefig(png, format="png", bbox_inches="tight")
-    plt.close(stand_in)  # so that the notebook does not draw it as well
-    bundle = explorer(generator)._repr_mimebundle_()
-    # whoever opens the saved notebook without its kernel sees the stand-in
-    picture = {"image/png": b64encode(png.getvalue()).decode()}
-    width, _ = stand_in.get_size_inches() * stand_in.dpi
-    display(bundle | picture, metadata={"image/png": {"width": int(width)}}, raw=True)
+def show(generator: Generator | OnePerClass, stand_in: Figure, name: str, alt: str) -> None:
+    """Show the explorer where a front end has widgets; elsewhere `stand_in`, which is saved under its name."""
+    picture = notebook.image(stand_in, name, alt, picture=True)
+    if live_front_end():
+        # whoever opens the saved notebook without its kernel sees the stand-in
+        data, metadata = picture._repr_mimebundle_()
+        display(explorer(generator)._repr_mimebundle_() | data, metadata=metadata, raw=True)
+    else:
+        display(picture)
 
 
 def explorer(generator: Generator | OnePerClass) -> widgets.HBox:

@@ -11,7 +11,8 @@ from IPython.display import DisplayHandle, Image
 from matplotlib.figure import Figure
 
 from rag_lib.config import GanConfig
-from rag_lib.plots import gan_curves, step_of
+from rag_lib.galleries import below, step_of
+from rag_lib.plots import gan_curves
 from rag_lib.progress import live_front_end
 from rag_lib.watch import Warnings
 
@@ -25,11 +26,10 @@ def watcher(config: GanConfig) -> Warnings:
 
 
 class LiveFigure(Warnings):
-    """The curves so far and the newest samples; `show` puts the figure of the whole training in their place."""
+    """Draw the curves so far and the newest samples, where `handle` is; `notebook.show` puts the whole there."""
 
     def __init__(self, config: GanConfig):
         super().__init__(config)
-        self.handle: DisplayHandle | None = None  # a run that is there already moves nothing
         self.due = 0.0
 
     def __call__(self, history: Sequence[dict[str, float]], samples: Path) -> None:
@@ -38,21 +38,20 @@ class LiveFigure(Warnings):
         if start >= self.due:
             # a run that goes on from a checkpoint may have left later ones
             so_far = [p for p in samples.glob("step-*.png") if step_of(p) <= history[-1]["step"]]
-            newest = max(so_far, default=None)
-            self._put(gan_curves(pd.DataFrame(history), newest))
+            figure = gan_curves(pd.DataFrame(history))
+            if so_far:
+                below(figure, max(so_far))
+            self._put(figure)
             now = time.monotonic()
             self.due = now + max(SECONDS_BETWEEN, (now - start) / MAX_SHARE)
-
-    def show(self, figure: Figure) -> None:
-        if self.handle is not None:
-            self._put(figure)
 
     def _put(self, figure: Figure) -> None:
         png = BytesIO()
         figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
         plt.close(figure)  # so that the notebook does not draw it once more
+        image = Image(png.getvalue(), alt="The losses so far, and the newest generated images.")
         if self.handle is None:
             self.handle = DisplayHandle()
-            self.handle.display(Image(png.getvalue()))
+            self.handle.display(image)
         else:
-            self.handle.update(Image(png.getvalue()))
+            self.handle.update(image)

@@ -1,13 +1,18 @@
-"""What the notebooks' first cell needs: their parameters, checked, as settings."""
+"""What the notebooks need: their parameters, checked, as settings; and their figures, with a text for each."""
 
 import ast
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any, TypeVar
 
+import matplotlib.pyplot as plt
+import pandas as pd
 from IPython import get_ipython
+from IPython.display import DisplayHandle, Image, display
+from matplotlib.figure import Figure
 
 from rag_lib.errors import UserError
-from rag_lib.plots import use_style
+from rag_lib.plots import save, use_style
 from rag_lib.study import settings_for
 
 Made = TypeVar("Made")
@@ -27,6 +32,7 @@ def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> 
         if name not in parameters:
             raise UserError(f"parameter {name!r} is unknown; this notebook has {', '.join(parameters)}")
     use_style()
+    pd.options.display.max_colwidth = None  # a comparison is told whole
     return make(**parameters)
 
 
@@ -35,3 +41,24 @@ def injected_names(cells: list[str]) -> list[str]:
     sources = [cell for cell in cells if cell.startswith(_INJECTED)]
     assignments = (node for cell in sources for node in ast.parse(cell).body if isinstance(node, ast.Assign))
     return [target.id for node in assignments for target in node.targets if isinstance(target, ast.Name)]
+
+
+def show(figure: Figure, name: str, alt: str, picture: bool = False, handle: DisplayHandle | None = None) -> None:
+    """Save a figure as `plots.save` does, close it, and display it with a text for those who do not see it.
+
+    `handle`: of a display that the figure replaces.
+    """
+    shown = image(figure, name, alt, picture)
+    if handle is None:
+        display(shown)
+    else:
+        handle.update(shown)
+
+
+def image(figure: Figure, name: str, alt: str, picture: bool = False) -> Image:
+    """Save and close a figure; return what displays it, at half of the saved one's resolution."""
+    save(figure, name, picture)
+    png = BytesIO()
+    figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+    plt.close(figure)  # so that the notebook does not draw it once more
+    return Image(png.getvalue(), alt=alt)

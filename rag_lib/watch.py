@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from rag_lib.config import GanConfig
@@ -56,6 +55,8 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
 class Warnings:
     """Prints each thing that goes wrong once a training, on stderr."""
 
+    handle = None  # IPython's, of a figure that moved: where there is one, the figure of the whole training replaces it
+
     def __init__(self, config: GanConfig):
         self.config = config
         self.said: set[str] = set()
@@ -70,6 +71,3 @@ class Warnings:
             if name not in self.said:
                 tqdm.write(f"step {step:,}: {name}: {text}", file=sys.stderr)  # beside a bar, not into it
                 self.said.add(name)
-
-    def show(self, figure: Figure) -> None:
-        """Leaves the figure of the whole training to the notebook, which draws what a cell leaves open."""

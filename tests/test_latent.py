@@ -100,18 +100,20 @@ def test_each_control_of_the_explorer_changes_the_picture_or_says_why_not(genera
         assert "generate.sample(generator, [1], seed=7)" in panel.children[-1].value
 
 
-def test_a_picture_stands_in_for_the_explorer(generator, monkeypatch, capsys):
-    figure = galleries.rows(latent.attention_views(generator))
-    explorer.show(generator, figure)
-    assert figure.number in plots.plt.get_fignums()  # left to the notebook
-    monkeypatch.setattr(explorer, "live_front_end", lambda: True)
+def test_a_picture_stands_in_for_the_explorer(generator, monkeypatch, results):
     shown = []
-    monkeypatch.setattr(explorer, "display", lambda bundle, **how: shown.append(bundle))
-    explorer.show(generator, figure)
-    assert figure.number not in plots.plt.get_fignums()
-    (bundle,) = shown
+    monkeypatch.setattr(explorer, "display", lambda bundle, **how: shown.append((bundle, how)))
+    for live in (False, True):
+        monkeypatch.setattr(explorer, "live_front_end", lambda live=live: live)
+        figure = galleries.rows(latent.attention_views(generator))
+        explorer.show(generator, figure, "attention_over", "The attention map of each SPAM.")
+        assert figure.number not in plots.plt.get_fignums()
+    (picture, _), (bundle, how) = shown
+    assert picture.alt == "The attention map of each SPAM."
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).format == "PNG"
+    assert how["metadata"]["image/png"]["alt"] == picture.alt
+    assert (results / "figures" / "attention_over.png").exists()
 
 
 def test_without_attention_there_is_nothing_to_lay_over_an_image(digits):

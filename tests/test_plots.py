@@ -1,10 +1,13 @@
 """Figures with odd classes: many, few, with long names; of images whose stored and generated sizes differ."""
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
 
-from rag_lib import galleries, plots
+from rag_lib import galleries, notebook, plots
 from rag_lib.images import Images
 
 
@@ -53,6 +56,7 @@ TABLE = pd.DataFrame(
         "test_accuracy": [97.0, 99, 98, 97.1, 99.1, 98.1],
     }
 )
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 HISTORY = pd.DataFrame({"step": [1, 2], "loss_d": 1.0, "loss_g": 1.0, "d_real": 0.5, "d_fake": 0.5, "diversity": 0.9})
 FIGURES = {
     "rows": lambda: galleries.rows({"stored": images(("a", "b")).x * 0}),
@@ -71,6 +75,64 @@ def test_the_same_figure_gives_the_same_bytes(name, results):
     assert files[0] == files[1]
 
 
+def test_a_figure_of_images_is_no_svg(results):
+    path = plots.save(FIGURES["rows"](), "rows", picture=True)
+    assert [file.name for file in path.parent.iterdir()] == ["rows.png"]
+
+
+def test_a_shown_figure_has_a_text_and_is_closed(results, monkeypatch):
+    shown = []
+    monkeypatch.setattr(notebook, "display", shown.append)
+    notebook.show(plots.gan_curves(HISTORY), "curves", "Both losses.")
+    assert not plots.plt.get_fignums()
+    (image,) = shown
+    data, metadata = image._repr_mimebundle_()
+    assert list(data) == ["image/png"]
+    assert metadata["image/png"] == {"alt": "Both losses."}
+    assert (results / "figures" / "curves.png").exists()
+
+
+def test_a_shown_figure_takes_the_place_of_one_that_moved(results):
+    replaced = []
+    notebook.show(FIGURES["rows"](), "rows", "Six images.", handle=SimpleNamespace(update=replaced.append))
+    assert [image.alt for image in replaced] == ["Six images."]
+
+
+def boxes(figure, texts) -> list:
+    """Where these texts stand on the figure, in pixels."""
+    figure.canvas.draw()
+    return [text.get_window_extent() for text in texts]
+
+
+def test_the_legends_of_the_curves_stand_apart():
+    """Regression: at the figure's own size they ran into each other."""
+    figure = plots.gan_curves(HISTORY)
+    left, middle, right = boxes(figure, [axis.get_legend() for axis in figure.axes])
+    assert left.x1 < middle.x0 < middle.x1 < right.x0
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), CIFAR], ids=["2", "10"])
+def test_grids_of_the_training_stand_close_under_their_titles(classes, tmp_path):
+    """Regression: large gaps, since the axes were higher than the pictures in them."""
+    grid = galleries.montage(torch.zeros(4 * len(classes), 3, 28, 28, dtype=torch.uint8), columns=len(classes))
+    for step in range(250, 1_750, 250):
+        plots.plt.imsave(tmp_path / f"step-{step:06d}.png", grid)
+    figure = galleries.training_samples(tmp_path, classes)
+    figure.canvas.draw()
+    for axis in figure.axes[:6]:
+        (picture,) = axis.get_images()
+        assert picture.get_window_extent().height == pytest.approx(axis.bbox.height, rel=0.01)
+    upper, lower = figure.axes[0], figure.axes[5]
+    assert upper.bbox.y0 - lower.bbox.y1 < 0.4 * figure.dpi
+
+
+def test_names_above_images_stand_apart():
+    """Regression: airplane and automobile ran into each other."""
+    figure = galleries.rows({"a": images(CIFAR).x[:10]}, {"a": list(CIFAR)})
+    of_names = boxes(figure, figure.axes[0].texts)
+    assert all(left.x1 < right.x0 for left, right in pairwise(of_names))
+
+
 def test_a_montage_fills_rows_on_white():
     picture = galleries.montage(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), columns=2, gap=1)
     assert picture.shape == (9, 9, 3)
@@ -85,9 +147,30 @@ def test_the_low_data_figure_stays_within_what_an_accuracy_can_be():
         for n in (100, 600)
         for arm in ("original", "mixed:0.25")
     ]
-    (axis,) = plots.low_data(pd.DataFrame(rows)).axes
+    figure = plots.low_data(pd.DataFrame(rows))
+    (axis,) = figure.axes
     assert axis.get_ylim() == (0, 100)
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["original", "mixed:0.25"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["original", "mixed:0.25"]
+
+
+def test_generated_images_alone_have_a_panel_and_a_scale_of_their_own():
+    """Regression: their low accuracies flattened all other lines."""
+    means = {"original": 90.0, "generated": 40.0, "mixed_add": 91.0}
+    rows = [
+        {"data.n_real": n, "arm": arm, "mean": mean, "low": mean - 1, "high": mean + 1}
+        for n in (100, 600)
+        for arm, mean in means.items()
+    ]
+    figure = plots.low_data(pd.DataFrame(rows))
+    left, right = figure.axes
+    assert left.get_ylim()[0] > 80
+    assert right.get_ylim()[1] < 50
+    assert left.get_xlim() == right.get_xlim()
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == set(means)
+    (box,) = boxes(figure, [legend])
+    assert not any(box.overlaps(axis.get_tightbbox()) for axis in figure.axes)
 
 
 def test_the_low_data_figure_shows_every_interval_whole():
@@ -110,6 +193,43 @@ def test_levels_draw_a_panel_a_factor_and_a_point_a_level():
     )
     axes = plots.levels(found, "accuracy").axes
     assert [axis.get_title(loc="left") for axis in axes] == ["a", "b"]
+    assert [[text.get_text() for text in axis.texts] for axis in axes] == [["1.00", "2.00"], ["3.00"]]
+
+
+def test_differences_have_signs_and_a_claim_stands_out():
+    levels = ["half of the real images replaced by generated ones", "none"]
+    found = pd.DataFrame(
+        {"factor": "a", "level": levels, "mean": [-0.2, 0.3], "low": [-0.4, None], "high": [0.1, None]}
+    )
+    for claims in ([True, False], [False, False]):
+        (axis,) = plots.levels(found.assign(claim=claims), "points", differences=True).axes
+        assert [text.get_text() for text in axis.texts] == ["\N{MINUS SIGN}0.20", "+0.30"]
+        labels = axis.get_yticklabels()
+        assert labels[0].get_text() == "half of the real images replaced\nby generated ones"
+        assert [label.get_fontweight() == "bold" for label in labels] == claims
+        colours = [points.get_color() for points in axis.get_lines() if points.get_marker() == "o"]
+        assert [colour == "#D55E00" for colour in colours] == claims
+
+
+def test_a_panels_title_does_not_touch_the_scale_above_it():
+    """Regression: the axis of one panel ran into the title of the next."""
+    found = pd.DataFrame({"factor": ["a", "b"], "level": "x", "mean": [-7.5, 0.2], "low": [-9.0, 0], "high": [7.0, 1]})
+    figure = plots.levels(found, "points", differences=True)
+    upper, lower = figure.axes
+    *ticks, title = boxes(figure, [*upper.get_xticklabels(), lower._left_title])
+    assert min(tick.y0 for tick in ticks) > title.y1 + 5
+
+
+def test_the_diagonal_of_a_confusion_matrix_is_dark_on_grey():
+    counts = pd.DataFrame([[7, 1], [2, 9]], index=["a", "b"], columns=["a", "b"])
+    figure = plots.confusion(counts, "a title")
+    (axis,) = figure.axes
+    assert "number of images" in figure.get_suptitle()
+    diagonal = [text for text in axis.texts if text.get_text() in "79"]
+    assert {text.get_color() for text in diagonal} == {plots.mpl.rcParams["text.color"]}
+    red, *others, _ = axis.get_facecolor()
+    assert 0.8 < red < 0.95
+    assert set(others) == {red}
 
 
 def test_the_effects_stand_at_their_sizes_with_their_intervals():

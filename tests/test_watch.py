@@ -7,7 +7,7 @@ import pytest
 import torch
 from IPython.display import DisplayHandle
 
-from rag_lib import live, progress
+from rag_lib import live, notebook, progress
 from rag_lib.plots import gan_curves
 from rag_lib.presets import resolve
 from rag_lib.train_gan import diversity, train_gan
@@ -109,7 +109,7 @@ def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits,
     run = train_gan(CONFIG, digits.train, watch=watch)
     assert len(pictures) == CONFIG.steps
     assert len(set(pictures)) == CONFIG.steps
-    watch.show(gan_curves(run.history()))
+    notebook.show(gan_curves(run.history()), "curves", "Both losses.", handle=watch.handle)
     assert len(pictures) == CONFIG.steps + 1
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
 
@@ -117,7 +117,7 @@ def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits,
 def test_samples_of_later_than_the_history_are_not_shown(tmp_path, monkeypatch):
     """Regression: a run that went on from a checkpoint showed what a killed one had left, even half a file."""
     shown = []
-    monkeypatch.setattr(live, "gan_curves", lambda history, newest: shown.append(newest) or gan_curves(history))
+    monkeypatch.setattr(live, "below", lambda figure, newest: shown.append(newest))
     monkeypatch.setattr(DisplayHandle, "display", lambda self, image: None)
     for step in (25, 50):
         (tmp_path / f"step-{step:06d}.png").write_bytes(b"half a file")
@@ -126,10 +126,7 @@ def test_samples_of_later_than_the_history_are_not_shown(tmp_path, monkeypatch):
 
 
 def test_a_run_that_is_there_already_moves_nothing():
-    figure = gan_curves(history())
-    live.LiveFigure(CONFIG).show(figure)
-    assert figure.number in live.plt.get_fignums()  # left to the notebook
-    live.plt.close(figure)
+    assert live.LiveFigure(CONFIG).handle is None  # the notebook displays the figure
 
 
 def test_a_front_end_is_live_in_a_kernel_that_somebody_looks_at(monkeypatch):
