@@ -3,11 +3,12 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import rag_lib
-from rag_lib import galleries, plans, plots, report, report_gan, study
+from rag_lib import answers, galleries, plans, plots, published, report, report_gan, study
 from rag_lib.config import Settings
 from rag_lib.data import load
 from rag_lib.errors import UserError
@@ -15,7 +16,8 @@ from rag_lib.execute import execute
 from rag_lib.export import export
 from rag_lib.generate import generate, load_generator
 from rag_lib.jobs import jobs
-from rag_lib.options import Parser, add_study_options, parameters
+from rag_lib.options import Parser, add_engine_options, add_study_options, engine_overrides, parameters
+from rag_lib.overrides import check_overrides
 from rag_lib.paths import results_dir
 from rag_lib.publish_generator import publish
 from rag_lib.runs import clean_runs, finished, list_runs
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Error: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted; the same command goes on where it was", file=sys.stderr)
+        print("Interrupted; the same command resumes", file=sys.stderr)
         return 130
     return 0
 
@@ -54,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(command.__name__.replace("_", "-"), help=text, description=text)
         add_study_options(sub, command.__name__)
         sub.set_defaults(command=command)
+    text = "compute what is missing of a published study, by its name in results/studies.toml, and print its tables"
+    sub = commands.add_parser("study", help=text, description=text)
+    sub.add_argument("name", help="such as few_digits")
+    add_engine_options(sub)
+    sub.set_defaults(command=published_study)
     text = "write a generator's images as an image folder with a datasheet"
     sub = commands.add_parser("export", help=text, description=text)
     sub.add_argument("run", help="the name or the folder of a GAN's run, a generator.safetensors, or mnist")
@@ -88,36 +95,11 @@ def gallery(options: argparse.Namespace) -> None:
     figure = galleries.gallery(
         splits.train, generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0)
     )
-    print(plots.save(figure, f"gallery-{settings.name}"))
+    print(plots.save(figure, f"gallery-{settings.name}", picture=True))
 
 
 def classify(options: argparse.Namespace) -> None:
-    settings = study.settings_for(**parameters(options))
-    if options.dry_run:
-        return print_outlook([settings])
-    print_results(settings)
-
-
-def print_outlook(studies: Sequence[Settings]) -> None:
-    table = plans.outlook(jobs(studies))
-    runs, missing = table["runs"].sum(), table["runs"].sum() - table["finished"].sum()
-    print(f"{runs} runs, {missing} of them to be computed; one after another, by earlier runs, they take minutes:\n")
-    print(table.round(1).reset_index().to_string(index=False, na_rep="unknown"))
-
-
-def print_results(settings: Settings) -> None:
-    table, qualities = study.run([settings])
-    print(f"\nAccuracy on the real test images of {settings.dataset} (%), by the images trained on:\n")
-    print(report.summary_with_intervals(table).T.to_string())
-    print(f"\n{report.conclusion(table)}\n")
-    for run in qualities.get("run_id", []):
-        print(f"{report_gan.gallery_conclusion(finished(run))}\n")
-    print_tables()
-
-
-def print_tables() -> None:
-    for name in ("classify", "classify_provenance", "quality", "quality_provenance"):
-        print(f"table     {results_dir() / 'tables' / name}.csv")
+    compute("classify", parameters(options), options.dry_run)
 
 
 def low_data(options: argparse.Namespace) -> None:
@@ -127,35 +109,65 @@ def low_data(options: argparse.Namespace) -> None:
         raise UserError(
             f"--n-real {options.n_real!r} must be whole numbers with commas between, such as 100,600"
         ) from e
-    studies = plans.low_data(sizes, **parameters(options))
-    if options.dry_run:
-        return print_outlook(studies)
-    table, _ = study.run(studies)
-    by = ["classifier", "data.n_real", "arm"]
-    print(f"\nAccuracy on the real test images of {options.dataset} (%), with 95% intervals over replicates:\n")
-    print(report.interval_table(table, by).to_string())
-    print("\n" + "\n".join(report.verdicts(table, by[:2])) + "\n")
-    print_tables()
+    compute("low-data", parameters(options) | {"n_real": sizes}, options.dry_run)
 
 
 def ablation(options: argparse.Namespace) -> None:
-    levels = plans.ablation(options.factors.split(","), **parameters(options))
+    compute("ablation", parameters(options) | {"factors": options.factors.split(",")}, options.dry_run)
+
+
+def published_study(options: argparse.Namespace) -> None:
+    asked = published.study(options.name)
+
+    def make(overrides: Mapping[str, Any] | None = None, content: str = "", **given: Any) -> Settings:
+        own = {"engine": options.engine, "overrides": {**check_overrides(overrides), **engine_overrides(options)}}
+        settings = study.settings_for(**given, **own)
+        if settings.data.content != content:
+            raise UserError(
+                f"{settings.dataset} holds other images than the published ones (their content is "
+                f"{settings.data.content[:12]}, not {content[:12]}); docs/own-images.md has the script that made these"
+            )
+        return settings
+
+    show_results(asked.design, asked.levels(make), options.dry_run)
+
+
+def compute(design: str, given: Mapping[str, Any], dry_run: bool) -> None:
+    show_results(design, plans.DESIGNS[design](make=study.settings_for, **given), dry_run)
+
+
+def show_results(design: str, levels: Mapping[tuple, Settings], dry_run: bool) -> None:
+    """Compute what is missing of a study, and print its table and its answers.
+
+    `dry_run`: print how many runs it takes, and how long, instead.
+    """
     studies = list(dict.fromkeys(levels.values()))
-    if options.dry_run:
+    if dry_run:
         return print_outlook(studies)
     table, qualities = study.run(studies)
-    table, qualities = plans.by_level(table, levels, "classifier"), plans.by_level(qualities, levels, "quality")
-    print(f"\nAccuracy on the real test images of {options.dataset} (%), by the generator's variant:\n")
-    print(report.level_table(table, qualities).to_string())
-    print(f"\n{report.ablation_conclusion(table)}\n")
-    print_tables()
+    if design == "ablation":
+        table, qualities = plans.by_level(table, levels, "classifier"), plans.by_level(qualities, levels, "quality")
+    print(f"\nAccuracy on the real test images of {studies[0].dataset} (%), means over the replicates:\n")
+    print(answers.table_of(design, table, qualities).to_string())
+    print(f"\n{report.conclusion(table) if design == 'classify' else answers.answer_of(design, table)}\n")
+    for run in qualities.get("run_id", []) if design == "classify" else ():
+        print(f"{report_gan.gallery_conclusion(finished(run))}\n")
+    for name in ("classify", "classify_provenance", "quality", "quality_provenance"):
+        print(f"table     {results_dir() / 'tables' / name}.csv")
+
+
+def print_outlook(studies: Sequence[Settings]) -> None:
+    table = plans.outlook(jobs(studies))
+    runs, missing = table["runs"].sum(), table["runs"].sum() - table["finished"].sum()
+    print(f"{runs} runs, {missing} of them to be computed; one after another, by earlier runs, they take minutes:\n")
+    print(table.round(1).reset_index().to_string(index=False, na_rep="unknown"))
 
 
 def notebooks(options: argparse.Namespace) -> None:
     given = parameters(options)
     settings = study.settings_for(**given)
     if options.dry_run:
-        return print_outlook([settings])
+        return compute("classify", given, dry_run=True)
     load(settings.data)  # missing or unusable images are refused here, in one line
     os.environ["RAG_PROGRESS"] = "text"
     folder = results_dir() / "notebooks"
@@ -164,13 +176,14 @@ def notebooks(options: argparse.Namespace) -> None:
     for name, output in zip(NOTEBOOKS, executed, strict=True):
         print(f"\n{name}", flush=True)
         execute(name, output, given)
-    print_results(settings)
+    compute("classify", given, dry_run=False)
     for path in executed:
         print(f"notebook  {path}")
     of_one = study.settings_for(**{n: v for n, v in given.items() if n not in ("arms", "replicates")})
     for name in sorted({of_one.name, settings.name}):  # 01 and 02 look at one replicate and know no arms
         for path in sorted((results_dir() / "figures").glob(f"*-{name}.png")):
             print(f"figure    {path}")
+    print(f"\nThe published answer: {answers.published_answer()}\nfigure    {answers.FIGURE}")
 
 
 def export_images(options: argparse.Namespace) -> None:

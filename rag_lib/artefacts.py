@@ -1,7 +1,6 @@
 """Images that published figures need, kept as small PNG files with their labels inside."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from rag_lib.errors import UserError
 from rag_lib.images import Images
-from rag_lib.paths import results_dir
+from rag_lib.paths import ROOT, results_dir
+
+PUBLISHED = ROOT / "results" / "samples"  # by their study
 
 
 def samples_dir() -> Path:
@@ -30,8 +31,10 @@ def save_images(images: Images, name: str) -> Path:
 
 
 def load_images(name: str) -> Images:
-    """The images that `save_images` wrote; raises `UserError` where there are none."""
+    """The images that `save_images` wrote, or published ones; raises `UserError` where there are none."""
     path = samples_dir() / f"{name}.png"
+    if not path.exists():
+        path = PUBLISHED / f"{name}.png"
     if not path.exists():
         raise UserError(f"{path} does not exist; notebook 02_gallery writes it")
     with Image.open(path) as picture:
@@ -43,6 +46,5 @@ def load_images(name: str) -> Images:
 
 
 def names(prefix: str) -> list[str]:
-    """What stands behind `prefix-` in the names of the published images, e.g. `mnist-quick`."""
-    found = [re.fullmatch(rf"{prefix}-(.+)", path.stem) for path in sorted(samples_dir().glob("*.png"))]
-    return [match[1] for match in found if match]
+    """What stands behind `prefix-` in the names of the published images: their studies."""
+    return sorted(path.stem.partition("-")[2] for path in PUBLISHED.glob(f"{prefix}-*.png"))

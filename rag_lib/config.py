@@ -27,14 +27,14 @@ REAL_ARMS = ("original", "original_plain", "original_half", "oversampled")  # th
 class DataConfig(Checked):
     """Which images, how they are split, and the paper's preprocessing (section 1.2)."""
 
-    dataset: str = "mnist5k"
+    dataset: str = "mnist5k"  # a name of presets.DATASETS, or folder:PATH
     content: str = ""  # hash of an own image folder's content; empty for the named datasets
-    channels: int = setting(1, choices=(1, 3))
+    channels: int = setting(1, choices=(1, 3))  # grey or colour
     stored_size: int = setting(28, choices=(28, 32))  # pixels a side before the crop
     size: int = setting(28, choices=(28, 32))  # pixels a side after the crop
     rotation: float = setting(10.0, low=0, high=180)  # degrees: uniform in +-rotation, in training only
     contrast: bool = True  # stretch each image to the full range, in training and test alike
-    split_seed: int = setting(0, low=0, high=2**63 - 1)  # what torch's generators take
+    split_seed: int = setting(0, low=0, high=2**63 - 1)  # of the draw; torch's generators take no more
     n_real: int = setting(0, low=0, added=True)  # real training images in total, drawn by split_seed; 0: all
     translation: int = setting(0, low=0, high=8, added=True)  # pixels: uniform shift up to it, in training only
     flip: bool = setting(False, added=True)  # each image mirrored left to right at random, in training only
@@ -50,14 +50,14 @@ class GanConfig(Checked):
     """The generator, the discriminator and their training (sections 1.1 and 2.1)."""
 
     data: DataConfig = DataConfig()
-    seed: int = setting(0, low=0)
-    z_dim: int = setting(100, low=1)
+    seed: int = setting(0, low=0)  # of the weights, the order of images and z
+    z_dim: int = setting(100, low=1)  # random values that an image is made from
     width: int = setting(64, low=4)  # channels of the generator's third and the discriminator's first layer
-    attention: str = setting("spam", choices=("spam", "spam_per_channel", "none", "cbam", "se"))
+    attention: str = setting("spam", choices=("spam", "spam_per_channel", "none", "cbam", "se"))  # after three DConvs
     residual: bool = setting(True, added=True)  # S * X + X (Eq. 3); False: S * X
     d_norm: str = setting("batch", choices=("batch", "spectral"))  # in the discriminator
     g_norm: str = setting("batch", choices=("batch", "conditional"), added=True)  # in the generator
-    loss: str = setting("non_saturating", choices=("non_saturating", "minimax", "hinge"))
+    loss: str = setting("non_saturating", choices=("non_saturating", "minimax", "hinge"))  # Eq. 1, or the hinge loss
     oversample: bool = setting(False, added=True)  # images of rare classes are seen as often as those of frequent ones
     diff_augment: bool = setting(False, added=True)  # D sees moved and recoloured images, real and generated alike
     # how generated images get labels: an input of both networks; a generator a class; or an unconditional
@@ -65,15 +65,15 @@ class GanConfig(Checked):
     labels: str = setting("conditional", choices=("conditional", "per_class", "pseudo"), added=True)
     labeller: "ClassifierConfig | None" = setting(None, added=True)  # noqa: RUF009
     only_class: int = setting(-1, low=-1, added=True)  # one of the generators of `per_class`; -1: all classes
-    steps: int = setting(50_000, low=1)
-    batch_size: int = setting(64, low=2)
-    lr: float = setting(1e-4, low=0)
-    schedule: str = setting("step", choices=("step", "cosine", "triangle"))
+    steps: int = setting(50_000, low=1)  # iterations
+    batch_size: int = setting(64, low=2)  # images an iteration
+    lr: float = setting(1e-4, low=0)  # at the start
+    schedule: str = setting("step", choices=("step", "cosine", "triangle"))  # how the rate falls
     lr_step: int = setting(2_500, low=1)  # iterations between two decays; the paper gives gamma only
-    lr_gamma: float = setting(0.85, low=0, high=1)
+    lr_gamma: float = setting(0.85, low=0, high=1)  # what each decay multiplies the rate by
     weight_decay: float = setting(1e-4, low=0)  # L2, inside Adam as the paper's PyTorch does it
-    beta1: float = setting(0.5, low=0, high=0.999)
-    beta2: float = setting(0.999, low=0, high=0.9999)
+    beta1: float = setting(0.5, low=0, high=0.999)  # of Adam
+    beta2: float = setting(0.999, low=0, high=0.9999)  # of Adam
     ema: float = setting(0.0, low=0, high=0.99999)  # decay of the generator's moving average; 0: none
     precision: str = setting("auto", choices=("auto", "fp32", "bf16"))
     pretrained: str = setting("", added=True)  # SHA-256 of a file that comes with the study; empty: trained here
@@ -93,15 +93,15 @@ class ClassifierConfig(Checked):
 
     data: DataConfig = DataConfig()
     gan: GanConfig | None = None  # the generator of the arm's synthetic images; None: the arm needs none
-    arm: str = setting("original", choices=ARMS)
+    arm: str = setting("original", choices=ARMS)  # the group of images it learns from
     share: float = setting(0.5, low=0, high=1, added=True)  # of generated images in the arm `mixed`
     times: int = setting(1, low=1, high=100, added=True)  # generated images a real one in `generated` and `mixed_add`
-    model: str = "cnn"
-    stem: str = setting("imagenet", choices=("imagenet", "cifar"))
+    model: str = "cnn"  # one of CLASSIFIERS, or timm:NAME
+    stem: str = setting("imagenet", choices=("imagenet", "cifar"))  # of a ResNet: stride 4, or 3 x 3 at full size
     seed: int = setting(0, low=0)
     steps: int = setting(50_000, low=1)
     batch_size: int = setting(64, low=2)
-    label_smoothing: float = setting(0.0, low=0, high=0.5, added=True)
+    label_smoothing: float = setting(0.0, low=0, high=0.5, added=True)  # share of a label spread over all classes
     optimizer: str = setting("adam", choices=("adam", "sgd"), added=True)  # sgd: Nesterov's, momentum beta1
     lr: float = setting(1e-4, low=0)
     schedule: str = setting("step", choices=("step", "cosine", "triangle"))

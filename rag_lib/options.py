@@ -31,10 +31,7 @@ def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
         sub.add_argument("--arms", help="commas between them (default: those of the notebook)")
         text = "draws of the real images, each with a GAN of its own (default: 1; 5 give a verdict)"
         sub.add_argument("--replicates", type=int, default=1, help=text)
-        sub.add_argument("--engine", default="local", help="local, one run after another, or ray (default: local)")
-        text = "of the Ray cluster's head (default: auto, the cluster that this machine is in)"
-        sub.add_argument("--address", help=text)
-        sub.add_argument("--dry-run", action="store_true", help="print how many runs it takes, and how long; stop")
+        add_engine_options(sub)
     sub.add_argument(
         "--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
         help="any other field, such as gan.lr=1e-4; may be given again",
@@ -44,6 +41,19 @@ def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
     if command == "ablation":
         text = f"commas between them (default: {','.join(plans.ABLATION)})"
         sub.add_argument("--factors", default=",".join(plans.ABLATION), help=text)
+
+
+def add_engine_options(sub: argparse.ArgumentParser) -> None:
+    """The options that say where runs are computed, or that none are."""
+    sub.add_argument("--engine", default="local", help="local, one run after another, or ray (default: local)")
+    text = "of the Ray cluster's head (default: auto, the cluster that this machine is in)"
+    sub.add_argument("--address", help=text)
+    sub.add_argument("--dry-run", action="store_true", help="print how many runs it takes, and how long; stop")
+
+
+def engine_overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """The overrides that `--address` stands for."""
+    return {"engine.address": options.address} if options.address else {}
 
 
 def parameters(options: argparse.Namespace) -> dict[str, Any]:
@@ -64,7 +74,7 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
     if "arms" in options:
         given |= {"arms": options.arms.split(",") if options.arms else None, "replicates": options.replicates}
         given["engine"] = options.engine
-        overrides |= {"engine.address": options.address} if options.address else {}
+        overrides |= engine_overrides(options)
     kind, _, path = options.dataset.partition(":")
     if kind == "folder" and path:  # a shell's relative path starts where the shell is; a notebook's, at the repository
         given["dataset"] = f"folder:{Path(path).expanduser().absolute()}"

@@ -1,10 +1,10 @@
-"""The studies beyond one comparison as lists of settings, the commands that ask for them, and how long they take."""
+"""The designs of a study as settings, and how long their runs take."""
 
+import hashlib
 import json
 import math
-import shlex
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -41,8 +41,8 @@ ABLATION: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def low_data(n_real: Sequence[int], **parameters: Any) -> list[Settings]:
-    """The study of `settings_for(**parameters)` with that many real images in total, one of each size."""
+def low_data(n_real: Sequence[int], make: Callable[..., Settings] = settings_for, **parameters: Any) -> list[Settings]:
+    """The study of `make(**parameters)` with that many real images in total, one of each size."""
     if isinstance(n_real, str) or not isinstance(n_real, Sequence) or not n_real:
         raise UserError(f"n_real = {n_real!r} must be a list such as [100, 600]")
     for n in n_real:
@@ -51,15 +51,14 @@ def low_data(n_real: Sequence[int], **parameters: Any) -> list[Settings]:
         raise UserError(f"n_real = {list(n_real)} names a size twice")
     overrides = _unvaried(parameters, {"data.n_real"})
     given = {"arms": LOW_DATA_ARMS} | {k: v for k, v in parameters.items() if v is not None}
-    unvaried = settings_for(**given)
-    return [
-        settings_for(**given | {"overrides": overrides | {"data.n_real": n}}, content=unvaried.data.content)
-        for n in n_real
-    ]
+    content = make(**given).data.content
+    return [make(**given | {"overrides": overrides | {"data.n_real": n}, "content": content}) for n in n_real]
 
 
-def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str], Settings]:
-    """The study of `settings_for(**parameters)` with each level of these factors of the GAN, in one arm."""
+def ablation(
+    factors: Sequence[str], make: Callable[..., Settings] = settings_for, **parameters: Any
+) -> dict[tuple[str, str], Settings]:
+    """The study of `make(**parameters)` with each level of these factors of the GAN, in one arm."""
     if isinstance(factors, str) or not isinstance(factors, Sequence) or not factors:
         raise UserError(f"factors = {factors!r} must be a list such as {list(ABLATION)[:2]}")
     for factor in factors:
@@ -68,16 +67,31 @@ def ablation(factors: Sequence[str], **parameters: Any) -> dict[tuple[str, str],
     arms = check_arms(given["arms"])
     if len(arms) != 1 or arms[0] in REAL_ARMS:
         raise UserError(f'arms = {list(arms)} must be one arm with generated images, such as ["generated"]')
-    unvaried = settings_for(**given)
+    unvaried = make(**given)
     if len(unvaried.classifiers) != 1:
         raise UserError("the ablation compares by one classifier; override classifiers with one, such as {'cnn': 2}")
     varied = {key for factor in factors for deltas in ABLATION[factor].values() for key in deltas}
     overrides = _unvaried(parameters, varied)
     return {
-        (factor, level): settings_for(**given | {"overrides": overrides | deltas}, content=unvaried.data.content)
+        (factor, level): make(**given | {"overrides": overrides | deltas, "content": unvaried.data.content})
         for factor in factors
         for level, deltas in ABLATION[factor].items()
     }
+
+
+# by name, what gives a study's parts: settings by what tells them apart
+DESIGNS: dict[str, Callable[..., dict[tuple, Settings]]] = {
+    "classify": lambda make, **parameters: {(): make(**parameters)},
+    "low-data": lambda n_real, make, **parameters: {(s.data.n_real,): s for s in low_data(n_real, make, **parameters)},
+    "ablation": ablation,
+}
+
+
+def name_of(studies: Sequence[Settings]) -> str:
+    """A file name's part that tells these studies, together, from all others: `mnist5k-short-1a2b3c`."""
+    names = [study.name for study in studies]
+    digits = hashlib.sha256("\n".join(names).encode()).hexdigest()[:6]
+    return names[0] if len(names) == 1 else f"{names[0].removesuffix('-' + studies[0].variant)}-{digits}"
 
 
 def _unvaried(parameters: Mapping[str, Any], varied: set[str]) -> dict[str, Any]:
@@ -99,18 +113,6 @@ def by_level(table: pd.DataFrame, levels: Mapping[tuple[str, str], Settings], ki
         ids = [id for id in ids_of([settings])[kind] if id in rows.index]
         parts.append(rows.loc[ids].assign(factor=factor, level=level))
     return pd.concat(parts, ignore_index=True)
-
-
-def command(name: str, **parameters: Any) -> str:
-    """The line that computes the runs of a plan: a command of `python -m rag_lib` with these parameters."""
-    words = ["python -m rag_lib", name]
-    for key, value in parameters.items():
-        if key == "overrides":
-            words += [f'--set "{field}={setting}"' for field, setting in value.items()]
-        else:
-            text = str(value) if isinstance(value, (str, int)) else ",".join(map(str, value))
-            words.append(f"--{key.replace('_', '-')} {shlex.quote(text)}")
-    return " ".join(words)
 
 
 def outlook(planned: Sequence[Job]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 A dataset or a preset names only what it changes, and why. Unknown names raise `UserError`.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -47,8 +46,8 @@ _QUICK = {
     # the rates below are the best of three or four for the original images, on MNIST's val images
     "classifier.lr": 2e-3,
     "classifier.schedule": "cosine",
-    "cnn.steps": 1_000,  # the small net is cheap enough to be trained longer,
-    "cnn.lr": 5e-3,  # and takes a higher rate
+    "cnn.steps": 1_000,  # the small net is cheap enough to be trained longer
+    "cnn.lr": 5e-3,  # the small net takes a higher rate
     "classifiers": {"cnn": 3, "resnet18": 1},
 }
 
@@ -93,9 +92,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 _BEST_OF_CIFAR = {
     "gan.z_dim": 64,  # so that the generator's file, in half precision, stays below 2 MB; 100 would be above
     "data.size": 32,  # without a crop, so that nothing of a small image is lost
-    "data.rotation": 0.0,  # things in photographs stand upright; they are
-    "data.flip": True,  # mirrored
-    "data.translation": 2,  # and moved instead
+    "data.rotation": 0.0,  # things in photographs stand upright
+    "data.flip": True,  # mirrored at random instead
+    "data.translation": 2,  # and shifted at random
     "fast_cnn.optimizer": "sgd",  # the schedule of airbench
     "fast_cnn.schedule": "triangle",
     "fast_cnn.beta1": 0.85,
@@ -130,8 +129,8 @@ def resolve(
     `overrides` maps `"section.field"` to a value, where a section is `data`, `gan`, `engine`, `classifier` (all of
     them) or one classifier's name (`"gan.steps"`, `"classifier.lr"`, `"resnet18.stem"`), or
     `"classifiers"` to the number of seeds by name. `seed` is the GAN's; `content` is the hash of an own
-    folder's content; `arms` are those of arms.py, None for the study's usual ones. `RAG_SMOKE=1` in the
-    environment replaces any preset by `smoke`. Raises `UserError` for anything unknown or mistyped.
+    folder's content; `arms` are those of arms.py, None for the study's usual ones. Raises `UserError` for anything
+    unknown or mistyped.
     """
     check_value("dataset", dataset, str)
     kind = "folder" if dataset.startswith("folder:") else dataset
@@ -139,9 +138,6 @@ def resolve(
         names = ", ".join(n for n in DATASETS if n != "folder")
         raise UserError(f"dataset = {dataset!r} is unknown; choose one of {names}, or folder:PATH for your own images")
     check_value("preset", preset, str, choices=tuple(PRESETS))
-    check_value("RAG_SMOKE", os.environ.get("RAG_SMOKE", ""), str, choices=("", "0", "1"))
-    if os.environ.get("RAG_SMOKE") == "1":
-        preset = "smoke"
     check_value("seed", seed, int, low=0)
     overrides = check_overrides(overrides)
     classifiers: Mapping[str, int] = dict.fromkeys(PAPER_CLASSIFIERS, 1)

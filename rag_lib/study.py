@@ -1,5 +1,6 @@
 """The study: settings to runs to tidy tables."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rag_lib.arms import generated_share, label_of
+from rag_lib.checked import check_value
 from rag_lib.config import ClassifierConfig, EngineConfig, GanConfig, Settings, as_dict
 from rag_lib.data import Splits, content_of
 from rag_lib.errors import UserError
@@ -46,7 +48,8 @@ def settings_for(
     `gan_steps` and `classifier_steps` stand for the overrides `gan.steps` and `classifier.steps`; None
     keeps the preset's, and `engine` for `engine.name`. `pretrained`: the name of a generator that comes with the study
     and takes the place of one to be trained; its data and its settings are then the study's. `content`: an own folder's
-    hash (`data.content`), by a caller that has it already; otherwise all of the folder is read. Raises `UserError`.
+    hash (`data.content`), by a caller that has it already; otherwise all of the folder is read. `RAG_SMOKE=1` in the
+    environment replaces any preset by `smoke`. Raises `UserError`.
     """
     deltas = check_overrides(overrides) | ({"engine.name": engine} if engine != "local" else {})
     if pretrained is not None:
@@ -58,6 +61,9 @@ def settings_for(
         check()  # refuses what the environment asks for in vain, even where runs are reused
     given = {"arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing
+    check_value("RAG_SMOKE", os.environ.get("RAG_SMOKE", ""), str, choices=("", "0", "1"))
+    if os.environ.get("RAG_SMOKE") == "1":
+        preset = "smoke"
     attention_module(settings.gan.attention, 16)  # whether timm is there, where it wants it
     for classifier, _ in settings.classifiers:
         if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells

@@ -2,6 +2,7 @@
 
 import io
 import subprocess
+import tarfile
 
 import pandas as pd
 import pytest
@@ -29,25 +30,40 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def published():
-    """Reads a table as it is committed: a study of one's own may have changed the working copy."""
+def committed(tmp_path_factory):
+    """The results folder as it is committed: a study of one's own may have changed the working copy."""
+    folder = tmp_path_factory.mktemp("committed")
+    try:
+        command = [
+            "git",
+            "-C",
+            str(ROOT),
+            "archive",
+            "HEAD",
+            "results/studies.toml",
+            "results/tables",
+            "results/samples",
+        ]
+        tar = subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs git and a clone to read the committed tables")
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "results"
 
-    def read(name: str) -> pd.DataFrame:
-        show = ["git", "-C", str(ROOT), "show", f"HEAD:results/tables/{name}.csv"]
-        try:
-            committed = subprocess.run(show, capture_output=True, text=True, check=True).stdout
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip("needs git and a clone to read the committed tables")
-        return pd.read_csv(io.StringIO(committed))
 
-    return read
+@pytest.fixture
+def published_results(committed, monkeypatch):
+    """Published tables as they are committed."""
+    monkeypatch.setenv("RAG_RESULTS", str(committed))
 
 
 @pytest.fixture(scope="session")
-def rows_of(published):
+def rows_of(committed):
     """Reads the published rows of these studies, in their order: of the classifiers, or of the generators (quality)."""
 
     def read(*studies: Settings, kind: str = "classifier") -> pd.DataFrame:
-        return published(study.TABLES[kind]).set_index("run_id").loc[jobs.ids_of(studies)[kind]].reset_index()
+        table = pd.read_csv(committed / "tables" / f"{study.TABLES[kind]}.csv")
+        return table.set_index("run_id").loc[jobs.ids_of(studies)[kind]].reset_index()
 
     return read

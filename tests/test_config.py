@@ -5,6 +5,7 @@ from pathlib import PurePath
 import pytest
 import torch
 
+from rag_lib import study
 from rag_lib.config import ClassifierConfig, DataConfig, GanConfig, Settings
 from rag_lib.errors import UserError
 from rag_lib.presets import DATASETS, PRESETS, SEEDS_OF_A_DRAW, resolve
@@ -286,9 +287,9 @@ def test_the_short_presets_train_few_classifiers_for_few_steps(preset, steps):
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_rag_smoke_replaces_any_preset_and_keeps_overrides(preset, monkeypatch):
-    smoke = resolve("mnist", "smoke", overrides={"gan.z_dim": 5})
+    smoke = study.settings_for("mnist", "smoke", overrides={"gan.z_dim": 5})
     monkeypatch.setenv("RAG_SMOKE", "1")
-    settings = resolve("mnist", preset, overrides={"gan.z_dim": 5})
+    settings = study.settings_for("mnist", preset, overrides={"gan.z_dim": 5})
     assert settings == smoke
     assert (settings.preset, settings.gan.steps, settings.gan.width, settings.gan.z_dim) == ("smoke", 8, 8, 5)
 
@@ -296,7 +297,7 @@ def test_rag_smoke_replaces_any_preset_and_keeps_overrides(preset, monkeypatch):
 @pytest.mark.parametrize("value", ["", "0"])
 def test_rag_smoke_is_off_unless_it_is_one(value, monkeypatch):
     monkeypatch.setenv("RAG_SMOKE", value)
-    assert resolve("mnist", "paper").gan.steps == 50_000
+    assert study.settings_for("mnist", "paper").gan.steps == 50_000
 
 
 @pytest.mark.parametrize(

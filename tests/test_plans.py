@@ -1,14 +1,10 @@
-"""Plans of several studies: what they vary, what they share, and what of them is published."""
-
-import shlex
+"""Designs of a study: what they vary, and what they share."""
 
 import pandas as pd
 import pytest
 
-from rag_lib import plans, published, study
-from rag_lib.__main__ import parser
+from rag_lib import plans, study
 from rag_lib.errors import UserError
-from rag_lib.options import parameters as given
 
 SMOKE = {"dataset": "mnist5k", "preset": "smoke"}
 
@@ -56,19 +52,6 @@ def test_a_bad_plan_is_refused_in_one_line(make, message):
     assert "\n" not in str(error.value)
 
 
-def test_published_is_what_the_tables_hold_of_a_plan_in_its_order(results):
-    levels = plans.ablation(["output"], replicates=2, **SMOKE)
-    table, quality, missing = published.rows(list(levels.values()))
-    assert (len(table), len(quality), missing) == (0, 0, 8)
-    computed, _ = study.run([levels["output", "S * X"]])
-    table, quality, missing = published.rows(list(levels.values()))
-    assert (len(table), len(quality), missing) == (2, 2, 4)
-    assert list(table["run_id"]) == list(computed["run_id"])
-    named = plans.by_level(table, levels, "classifier")
-    assert list(named["level"]) == ["S * X", "S * X"]
-    assert list(named["replicate"]) == [0, 1]
-
-
 @pytest.mark.parametrize("factor", ["attention", "labels", "EMA", "DiffAugment"])
 def test_every_level_of_the_ablation_trains_and_is_measured(factor, results):
     levels = plans.ablation([factor], **SMOKE)
@@ -93,23 +76,10 @@ def test_one_by_one_or_in_one_go_the_tables_are_the_same_bytes(results, monkeypa
     assert table("one_by_one", ["mixed_add"], ["original"], ["generated"]) == together
 
 
-def test_a_plans_command_computes_its_very_runs():
-    parameters = {"n_real": [50, 60], "replicates": 2, "arms": ["original"], "overrides": {"classifiers": {"cnn": 2}}}
-    line = plans.command("low-data", **SMOKE, **parameters)
-    assert line.startswith("python -m rag_lib low-data --dataset mnist5k --preset smoke --n-real 50,60 --replicates 2")
-    options = parser().parse_args(shlex.split(line)[3:])
-    assert plans.low_data([int(n) for n in options.n_real.split(",")], **given(options)) == plans.low_data(
-        **SMOKE, **parameters
-    )
-
-
-def test_a_run_that_went_on_in_another_commit_counts_for_both_and_each_is_named_once(results):
-    """Regression: the report listed the pair of a resumed run as a third commit."""
-    settings = study.settings_for(preset="smoke", arms=["original", "original_plain"])
-    table, _ = study.run([settings])
-    path = results / "tables" / "classify_provenance.csv"
-    rows = pd.read_csv(path)
-    first, second = "a" * 40, "b" * 40
-    rows["commit"] = [f"{first}, then {second}", second]
-    rows.to_csv(path, index=False)
-    assert published.completeness(table, 0, "").endswith("; commits aaaaaaa, bbbbbbb")
+def test_figures_of_other_sizes_factors_or_replicates_have_other_names():
+    """Regression: 04 and 05 wrote the same files whatever was compared, committed ones among them."""
+    sizes = [plans.low_data(n, replicates=r, **SMOKE) for n, r in (([50, 100], 1), ([50, 60], 1), ([50, 100], 2))]
+    factors = [list(plans.ablation([factor], **SMOKE).values()) for factor in ("output", "EMA")]
+    names = [plans.name_of(studies) for studies in (*sizes, *factors)]
+    assert len(set(names)) == 5
+    assert plans.name_of([study.settings_for(preset="smoke")]) == "mnist5k-smoke"
