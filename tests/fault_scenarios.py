@@ -27,7 +27,7 @@ from rag_lib.train_gan import train_gan
 torch.set_num_threads(1)  # threads would not survive the fork
 checkpoint.SECONDS_BETWEEN, checkpoint.MAX_SHARE = 0.0, float("inf")  # one after every step
 GAN = GanConfig(width=8, steps=400, batch_size=16, ema=0.9, lr=1e-3)
-SHORT = replace(GAN, steps=100)
+SHORT = replace(GAN, steps=60)
 CLASSIFIER = ClassifierConfig(steps=500, batch_size=16, lr=1e-3)
 digits = load(DataConfig())
 small = {"train": digits.train, "val": digits.val[:50], "test": digits.test[:50]}
