@@ -1,0 +1,211 @@
+"""Print the generated blocks of the documentation: every measured number comes from results/tables.
+
+A block of a Markdown file is the line `<!--[[[cog docs.benchmark() ]]]-->`, what this prints, and the line
+`<!--[[[end]]]-->`; `make docs` prints all of them anew. A word that claims something is guarded by `claim` beside it.
+"""
+
+import textwrap
+
+import pandas as pd
+from docs_settings import deltas as deltas
+from docs_settings import links as links
+from docs_settings import settings as settings
+from docs_settings import table
+
+from rag_lib import published
+from rag_lib.answers import claim, verdict
+from rag_lib.paths import results_dir
+from rag_lib.presets import resolve
+from rag_lib.report import interval_table
+from rag_lib.statistics import contrasts
+
+# Timed by hand, since no table has the time of a whole `make study`.
+MAKE_STUDY_MINUTES = 15
+
+
+def text(*sentences: str) -> None:
+    """Print a paragraph."""
+    print(textwrap.fill(" ".join(sentences), 120, break_long_words=False, break_on_hyphens=False))
+
+
+def change(row: dict, unit: str = " points") -> str:
+    """Return a paired difference of `statistics.contrasts` with its interval."""
+    return "{mean:+.2f}{unit} ({low:+.2f} to {high:+.2f})".format(**row, unit=unit)
+
+
+def measured(name: str) -> pd.DataFrame:
+    """Return a table of results/tables that is no study's."""
+    return pd.read_csv(results_dir() / "tables" / f"{name}.csv")
+
+
+def rare_classes() -> None:
+    """Print the accuracies of the example of rare classes."""
+    rows, plain = (published.study(name).rows for name in ("rare_classes", "rare_classes_plain"))
+    without = "balanced`, without `gan.oversample"
+    rows = pd.concat([rows, plain[plain["arm"] == "balanced"].assign(arm=without)])
+    found = interval_table(rows, ["arm"]).loc[["original", "oversampled", "balanced", without]]
+    cells = found[["accuracy (%)", "95% interval"]].itertuples()
+    table(["trained on", "accuracy (%)", "95% interval"], [(f"`{arm}`", *row) for arm, *row in cells])
+
+
+def rare_classes_verdict() -> None:
+    """Print what generated images of rare classes do, and how many of them the judge recognises."""
+    found, seen = {}, {}
+    for name in ("rare_classes", "rare_classes_plain"):
+        study = published.study(name)
+        found[name] = verdict(name, "balanced")
+        seen[name] = study.quality["gan_test_accuracy"].mean()
+        claim(f"generated images hurt in {name}", found[name]["answer"] == "hurts")
+    with_it, plain = found.values()
+    claim("they hurt more without gan.oversample", plain["high"] < with_it["low"])
+    claim("a judge recognises more with gan.oversample", seen["rare_classes"] > seen["rare_classes_plain"])
+    text(
+        f"Compared with repeated real digits, generated digits of the rare classes hurt: {change(with_it)}.",
+        f"Without `gan.oversample` they hurt more: {change(plain)}.",
+        "Such a GAN sees each rare digit in about one of a hundred images.",
+        f"A judge then recognises the requested digit in {seen['rare_classes_plain']:.2f}% of the generated images.",
+        f"With `gan.oversample` it recognises {seen['rare_classes']:.2f}%.",
+    )
+
+
+def unseen_duplicates() -> None:
+    """Print how often unseen real images are as close to training images as a duplicate."""
+    rate = published.table("quality")["duplicate_rate_unseen"]
+    text(
+        f"Of unseen real images, {rate.min():.1%} to {rate.max():.1%} are as close, depending on the study.",
+        "A clearly higher rate suggests copies.",
+    )
+
+
+def durations() -> None:
+    """Print how long the trainings of published studies took, a replicate."""
+    seconds = published.table("classify_provenance").set_index("run_id")
+    rows = []
+    for name, words in (
+        ("in_minutes", "`quick`, `mnist5k`"),
+        ("rare_classes", "`short`, the [example of rare classes](own-images.md#example-rare-classes)"),
+        ("attention", "`short`, `mnist`, five attentions"),
+        ("half_of_600", "`quick`, 600 images of `mnist`"),
+        ("cifar10", "`best`, `cifar10_jpeg`, `cnn` and `fast_cnn`"),
+    ):
+        study = published.study(name)
+        of_runs = seconds.loc[study.rows["run_id"].unique()]
+        n = study.rows["replicate"].nunique()
+        minutes = [total / 60 / n for total in (study.quality["gan_seconds"].sum(), of_runs["seconds"].sum())]
+        threads = " or ".join(map(str, sorted(of_runs["threads"].unique())))
+        rows.append((words, study.rows["arm"].nunique(), n, threads, *(f"{m:.0f}" for m in minutes)))
+    table(["study", "arms", "replicates", "threads", "generators (minutes)", "classifiers (minutes)"], rows)
+
+
+def make_study() -> None:
+    """Print the time of the first command."""
+    text(
+        f"From a fresh clone `make study` takes about {MAKE_STUDY_MINUTES} minutes on two CPU cores, installation",
+        "included. It was timed by hand, on an AMD EPYC with bfloat16.",
+    )
+
+
+def paper_schedule() -> None:
+    """Print how long the paper's schedule would take on the machine of the benchmark."""
+    per_second = measured("bench").set_index("what")["ours_images_per_s"]
+    study = resolve("mnist", "paper")
+    seconds = study.gan.steps * study.gan.batch_size / per_second["GAN, MNIST"]
+    for config, seeds in study.classifiers:
+        what = config.model if config.model == "cnn" else f"{config.model}, {config.stem} stem"
+        of_arm = config.steps * config.batch_size / per_second[f"{what}, MNIST"]
+        seconds += seeds * len(study.arms) * of_arm
+    text(
+        f"Preset `paper` on MNIST would take {seconds / 3600:.0f} hours on the two cores of the benchmark below,",
+        f"for one generator and {len(study.classifiers)} classifiers on {len(study.arms)} arms.",
+        "This is computed from the images per second; nobody has run it.",
+    )
+
+
+def precision() -> None:
+    """Print what bfloat16 does to accuracy."""
+    parts = [published.study(name).rows.assign(precision=name) for name in ("bf16", "fp32")]
+    rows = pd.concat(parts)
+    rows = rows.assign(group=rows["arm"], arm=rows["precision"], replicate=rows["seed"])
+    found = contrasts(rows, ["group"], named={"": ("bf16", "fp32")}).set_index("group")
+    real, mixed, generated = (found.loc[arm] for arm in ("original", "mixed", "generated"))
+    claim("bfloat16 has no cost that matters on real images", real["answer"] == "no effect that matters")
+    claim("accuracy is lower in bfloat16 with generated images", mixed["mean"] < 0 and generated["mean"] < 0)
+    text(
+        f"bfloat16 has no cost that matters on real images: it changes `cnn`'s accuracy on MNIST by {change(real)},",
+        f"over {real['n']} seeds. With generated images accuracy is lower: by {-mixed['mean']:.2f} points for `mixed`",
+        f"and by {-generated['mean']:.2f} for `generated`. Each precision has one generator of its own there, so this",
+        "difference may be chance.",
+    )
+
+
+def benchmark() -> None:
+    """Print where the benchmark ran, and its speeds."""
+    (of,) = measured("bench_provenance").to_dict("records")
+    found = measured("bench")
+    slowest, fastest = found["ratio_to_plain_bf16"].min(), found["ratio_to_plain_bf16"].max()
+    claim("our loops are faster than plain ones in bfloat16", slowest > 1)
+    text(
+        f"Our loops are {slowest:.2f} to {fastest:.2f} times as fast as plain loops in bfloat16.",
+        f"Measured on {of['processor']}, {of['threads']} threads, batches of 64, torch {of['torch']}, at commit",
+        f"{of['commit'][:7]}. Since then the GAN's loop also measures the diversity of its samples.",
+    )
+    print()
+    rows = []
+    for row in found.to_dict("records"):
+        ratios = [row["ratio_to_plain"], row["ratio_to_plain_bf16"], row["ratio_to_ignite"]]
+        cells = [f"{row['ours_images_per_s']:,.0f}", *("" if pd.isna(r) else f"{r:.2f}" for r in ratios)]
+        rows.append((row["what"], *cells, f"{row['share_of_peak']:.0%}", f"{row['share_of_data']:.1%}"))
+    head = ["what", "images/s", "× plain", "× plain in bf16", "× ignite", "share of peak", "spent on data"]
+    table(head, rows)
+
+
+def profile() -> None:
+    """Print what a step's time goes into."""
+    share = measured("bench_profile").set_index("what")
+    multiplying = share["convolutions"] + share["matrix products"]
+    claim("most of a step is convolutions and matrix products", multiplying.min() > 0.5)
+    text(
+        f"Convolutions and matrix products take most of a step: {multiplying.min():.0%} to {multiplying.max():.0%}",
+        "([bench_profile.csv](../results/tables/bench_profile.csv)).",
+    )
+
+
+def checkpoints() -> None:
+    """Print how long a checkpoint takes to write."""
+    found = measured("bench").set_index("what")["checkpoint_ms"]
+    text(
+        f"Writing one took {found.min():,} ms ({found.idxmin()}) to {found.max():,} ms ({found.idxmax()});",
+        "the column `checkpoint_ms` of [bench.csv](../results/tables/bench.csv) has all of them.",
+    )
+
+
+def ray() -> None:
+    """Print what Ray costs."""
+    found, (of,) = measured("bench_grid"), measured("bench_grid_provenance").to_dict("records")
+    (runs,) = found["runs"].unique()
+    text(
+        f"Measured once with {runs} runs of a fifth of a second, on a machine with {of['processors']} processors; the",
+        "cluster's machines are simulated and have one processor each.",
+    )
+    print()
+    rows = []
+    for row in found.to_dict("records"):
+        shared = row["machines"] > of["processors"]
+        machines = f"{row['machines']}, on {of['processors']} processors" if shared else row["machines"]
+        overhead = "" if row["engine"] == "local" else f"{row['overhead_ms_per_run']:.0f}"
+        rows.append((f"`{row['engine']}`", machines, f"{row['seconds']:.1f}", overhead))
+    table(["engine", "machines", f"seconds for {runs} runs", "overhead per run (ms)"], rows)
+
+
+def ray_estimate(gpus: int = 64, runs: int = 10_000) -> None:
+    """Print what the worst overhead would mean for runs of a minute on a large cluster."""
+    overhead = round(measured("bench_grid")["overhead_ms_per_run"].max()) / 1000
+    finished = gpus / 60  # a second
+    claim("the driver would not be the limit", finished < 1 / overhead)
+    text(
+        f"We have no large cluster, so this is an estimate. {runs:,} runs of one minute on {gpus} GPUs take",
+        f"{runs / gpus:.0f} minutes if nothing is lost. At the worst row's {1000 * overhead:.0f} ms, the overhead is",
+        f"{runs * overhead / 60:.0f} minutes of processor time. Even if all of it fell on the driver, it would be idle",
+        f"{1 - overhead * finished:.0%} of the time: it can take in {1 / overhead:.1f} runs per second, and {gpus}",
+        f"GPUs finish {finished:.2f}. It becomes the limit where a run takes less than {gpus * overhead:.0f} seconds.",
+    )

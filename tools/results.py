@@ -1,0 +1,178 @@
+"""Print the generated blocks of README.md, README.zh-CN.md and docs/results.md; docs.py has the others.
+
+The numbers come from the published studies (results/studies.toml); each claim word is guarded beside its sentence.
+"""
+
+import textwrap
+
+import pandas as pd
+
+from docs import change, table, text
+from rag_lib import answers, report
+from rag_lib.answers import claim, compared, verdict, worth
+from rag_lib.paper import BEST_OF_TABLE_2, TABLE_1
+from rag_lib.published import registry, study
+from rag_lib.statistics import contrasts, intervals
+
+ANSWER_ZH = (
+    "**我们未能使论文的做法产生益处。** 用生成图像替换 MNIST 的一半数字，"
+    "使小型 CNN 训练 10,000 步后的准确率下降 {half} 个百分点（95% 置信区间 {half_low} 至 {half_high}）。"
+    "在 100 个真实数字的每一个旁加十个生成数字（生成器用 DiffAugment 训练）提高 {ten} 个百分点，"
+    "相当于多约 {ten_worth} 个有标签的数字；而平移两个像素提高 {shift}，相当于多约 {shift_worth} 个。"
+    "论文自己的 50,000 步没有运行。"
+)
+
+
+def answer() -> None:
+    """Print the answer."""
+    first, _, rest = answers.published_answer().partition(". ")
+    text(f"**{first}.** {rest}")
+
+
+def answer_zh() -> None:
+    """Print the answer in Chinese."""
+    print(ANSWER_ZH.format(**answers.facts()))
+
+
+WORDS = ("none", "one", "two", "three", "four", "five")
+HEADINGS = "classifier, steps, paper: original, mixed, generated, ours: original, mixed, generated, mixed_add, draws"
+
+
+def table_1(headings: str = HEADINGS, not_run: str = "not run") -> None:
+    """Print our accuracies on MNIST beside the paper's Table 1, the longest schedule first."""
+    parts = [study("longer").rows, *(study(n).rows for n in ("table_1", "table_1_resnets", "table_1_deep"))]
+    cells = []
+    for rows in [rows for part in parts for _, rows in part.groupby("classifier", sort=False)]:
+        (classifier,), (steps,) = rows["classifier"].unique(), rows["classifier.steps"].unique()
+        paper, ours = TABLE_1.loc[classifier], report.summary(rows).loc[classifier]
+        shown = [
+            f"{ours[arm]:.2f}" if arm in ours else not_run for arm in ("original", "mixed", "generated", "mixed_add")
+        ]
+        of_paper = [f"{paper[arm]:.2f}" for arm in ("original", "mixed", "generated")]
+        cells.append([classifier, f"{steps:,}", *of_paper, *shown, str(rows["replicate"].nunique())])
+    table(headings.split(", "), cells)
+
+
+def bullets() -> None:
+    """Print the results in bullets of one number each."""
+    here = "docs/results.md"
+    half = compared("table_1", "mixed, against half the steps on real images")
+    claim("mixed equals half the steps within 0.1 points", half["low_90"] > -0.1 and half["high_90"] < 0.1)
+    originals = report.summary(answers.of_table_1())["original"]
+    above = WORDS[int((originals > TABLE_1.to_numpy().max()).sum())]
+    few = study("few_digits").verdicts.query("arm == 'mixed_add'")
+    claim("one beside each helps at no size", "helps" not in set(few["answer"]))
+    augmented = compared("ten_beside_each", "ten times as many, against generators without DiffAugment")
+    claim("DiffAugment makes the difference", augmented["low"] > 0)
+    claim("ten without DiffAugment are undecided", verdict("ten_without", "mixed_add:10", 100)["answer"] == "undecided")
+    gains = answers.ledger(list(registry().values())).query("answer == 'helps' and arm != 'original'")
+    claim("no other generated images help", set(gains["study"]) == {"ten_beside_each"})
+    cifar = compared("cifar10", "mixed, against half the steps on real images", "fast_cnn")
+    claim("cifar10 has three draws, and half the steps as much loss", cifar["n"] == 3 and cifar["high"] > 0)
+    rows = study("attention").rows
+    (spam,) = contrasts(rows.assign(arm=rows["level"]), ["factor"], named={"": ("none", "SPAM")}).to_dict("records")
+    claim("no attention is undecided", spam["answer"] == "undecided")
+    for line in (
+        f"**Real digits alone** take {above} of five classifiers past 98.95%, the paper's best, in 1/50 of its steps "
+        f"([Table 1]({here}#all-of-mnist)).",
+        "**Short schedules cannot tell.** After 1,000 steps `mixed` equals 500 steps on real digits alone, within 0.1 "
+        f"points: {change(half)} ([more steps]({here}#more-steps)).",
+        "**The one gain is DiffAugment's.** Ten digits beside each of 100, against ten from generators without: "
+        f"{change(augmented)}, exploratory ([few digits]({here}#few-real-digits)).",
+        "**CIFAR-10** (JPEG copy), three draws: `mixed` against half the steps on real images changes `fast_cnn` by "
+        f"{change(cifar)}; undecided ([CIFAR-10]({here}#cifar-10)).",
+        f"**The attention**: without SPAM, what `cnn` learns from generated digits changes by {change(spam)}; "
+        f"undecided ([ablation]({here}#what-in-the-generator-matters)).",
+    ):
+        print(textwrap.fill(f"- {line}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+
+
+def in_minutes(name: str = "in_minutes") -> None:
+    """Print the accuracies of preset quick as `make study` prints them."""
+    print("```")
+    shown = answers.table_of("classify", study(name).rows, study(name).quality).to_string()
+    print("\n".join(line.rstrip() for line in shown.splitlines()))
+    print("```")
+
+
+def frame(found: pd.DataFrame) -> None:
+    """Print a table of pandas as Markdown, its index as the first columns."""
+    found = found.reset_index()
+    table(list(found.columns), found.astype(str).itertuples(index=False))
+
+
+def show(name: str, says: dict[str, str] | None = None) -> None:
+    """Print a study: its accuracies, its answers, its comparisons, and how it is computed.
+
+    `says`: the answers (regular expressions) that the sentences above the block rest on, by arm or by comparison.
+    """
+    of = study(name)
+    answered = pd.concat([of.verdicts.set_index("arm")["answer"], of.compared.set_index("question")["answer"]])
+    for asked, allowed in (says or {}).items():
+        found = answered[answered.index == asked]
+        claim(f"{asked} of {name}: {allowed}", len(found) > 0 and found.str.fullmatch(allowed).all())
+    if of.design == "ablation":
+        frame(report.level_table(of.rows, of.quality))
+        print(f"\n{report.ablation_conclusion(of.rows)}")
+    elif of.design == "low-data":
+        found = intervals(of.rows, ["data.n_real", "arm"])
+        found["shown"] = [f"{row.mean:.2f} ({row.low:.2f} to {row.high:.2f})" for row in found.itertuples()]
+        wide = found.pivot(index="data.n_real", columns="arm", values="shown")[list(found["arm"].unique())]
+        frame(wide.rename_axis(index="real images", columns=None).rename(index="{:,}".format).fillna(""))
+    else:
+        frame(report.summary_with_intervals(of.rows))
+    if of.design != "ablation" and "too few replicates" not in set(of.verdicts["answer"]) and len(of.verdicts):
+        print()
+        frame(report.contrast_table(of.verdicts, answers=True))
+    if of.compare:
+        print()
+        frame(report.contrast_table(of.compared))
+    print(f"\n`make study NAME={name}`. Asked: {of.asked[0].lower()}{of.asked[1:]}")
+
+
+def ledger() -> None:
+    """Print all verdicts."""
+    found = answers.ledger(list(registry().values()))
+    frame(report.contrast_table(found, answers=True))
+    changed = found[found["answer"] != found["answer_of_all"]]
+    print()
+    others = [f"{row.study}, {row.arm} ({row.answer_of_all})" for row in changed.itertuples()]
+    text(
+        f"Corrected together, as one study's questions, {len(changed)} of these {len(found)} answers would be another:",
+        f"{'; '.join(others) or 'none'}.",
+    )
+
+
+def looks() -> None:
+    """Print what was shown before studies were extended: by half of the ten draws, and by the first seeds."""
+    rows = study("ten_beside_each").rows
+    halves = [contrasts(rows[of_half], ["classifier", "data.n_real"]).set_index("arm").loc["mixed_add:10"]
+              for of_half in (rows["replicate"] < 5, rows["replicate"] >= 5)]  # fmt: skip
+    claim("with both seeds mixed_add is undecided", verdict("longer", "mixed_add")["answer"] == "undecided")
+    claim("both halves help", all(half["answer"] == "helps" for half in halves))
+    longer = study("longer").rows
+    first = (
+        contrasts(longer[longer["seed"] % 10_000 == 0], ["classifier", "data.n_real"]).set_index("arm").loc["mixed_add"]
+    )
+    claim("mixed_add hurt with the first seeds", first["answer"] == "hurts")
+    text(
+        f"The first five draws alone: {change(halves[0])}; the five that repeat them: {change(halves[1])}.",
+        "[More steps](#more-steps) was extended twice after looks, too: with the first seeds alone `mixed_add` was",
+        f"shown to hurt, {change(first)}; with both it is undecided.",
+    )
+
+
+def in_further_images() -> None:
+    """Print what effects are worth in further real digits."""
+    effects = {
+        "ten generated digits beside each, DiffAugment": verdict("ten_beside_each", "mixed_add:10", 100),
+        "random shifts by up to two pixels": compared("shifted", "shifts, against none"),
+    }
+    rows = [(what, change(row, ""), "{:.0f} ({:.0f} to {:.0f})".format(*worth(row))) for what, row in effects.items()]
+    table(["what is done with 100 digits", "change in points", "worth so many further real digits"], rows)
+
+
+def best_of_table_2() -> None:
+    """Print what is known of the paper's Table 2."""
+    text(f"Of the paper's Table 2 only the best value is available to us: {BEST_OF_TABLE_2}, presumably ResNet34 on "
+         "`mixed`, on the original files.")  # fmt: skip
