@@ -13,7 +13,7 @@ from rag_lib.checked import check_value
 from rag_lib.config import ClassifierConfig, EngineConfig, GanConfig, Settings, as_dict
 from rag_lib.data import Splits, content_of
 from rag_lib.errors import UserError
-from rag_lib.jobs import Engine, configs, ids_of, images_for, in_order, jobs, splits_of
+from rag_lib.jobs import Engine, Job, configs, ids_of, images_for, in_order, jobs, splits_of
 from rag_lib.models.attention import attention_module
 from rag_lib.overrides import check_overrides
 from rag_lib.paths import check_results_dir
@@ -111,15 +111,21 @@ def run(studies: Sequence[Settings], execute: Engine | None = None) -> tuple[pd.
     for job, done in execute(jobs(studies)):
         runs[job.id] = done
         if job.id in published.get(job.kind, ()):
-            if job.kind == "quality":
-                gan = runs[job.needs[0]]
-                new, of_row = quality_row(job.config.gan, gan, done), [done, gan]
-            else:
-                new, of_row = row(job.config, done), [done]
-            rows[job.kind][job.id] = new
-            collect(TABLES[job.kind], pd.DataFrame([new]), of_row)
+            rows[job.kind][job.id] = enter(job, runs)
     classifiers, qualities = ([rows[kind][id] for id in ids] for kind, ids in published.items())
     return pd.DataFrame(classifiers), pd.DataFrame(qualities)
+
+
+def enter(job: Job, runs: Mapping[str, Run]) -> dict[str, Any]:
+    """Put the row of a finished job into `results/tables`, and return it; `runs`: by id, its own and those it needs."""
+    done = runs[job.id]
+    if job.kind == "quality":
+        gan = runs[job.needs[0]]
+        new, of_row = quality_row(job.config.gan, gan, done), [done, gan]
+    else:
+        new, of_row = row(job.config, done), [done]
+    collect(TABLES[job.kind], pd.DataFrame([new]), of_row)
+    return new
 
 
 def engine_of(config: EngineConfig) -> Engine:

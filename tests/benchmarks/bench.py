@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pandas as pd
 
@@ -60,16 +62,14 @@ class Turns:
         pass
 
 
-def work(name: str, loop: str) -> None:
-    """What each of the processes does: `loop` on workload `name`, in turns, until its input ends."""
-    config = workloads()[name]
+def train(config: GanConfig | ClassifierConfig, loop: str, counter: Any) -> None:
+    """Train by `loop` on random images until `counter`, which is told of every step, ends it."""
     images = random_images(config.data)
-    turns = Turns()
     if loop != "ours":
-        getattr(plain, loop)(images, config, lambda settle: turns.update(1, settle))
+        getattr(plain, loop)(images, config, lambda settle: counter.update(1, settle))
     module, given = (train_gan, images) if isinstance(config, GanConfig) else (train_classifier, {"train": images})
-    checkpoint.progress = lambda total, title, done: nullcontext(turns)
-    with tempfile.TemporaryDirectory() as folder:
+    told = mock.patch.object(checkpoint, "progress", return_value=nullcontext(counter))
+    with told, tempfile.TemporaryDirectory() as folder:
         module._train(config, given, Path(folder))
 
 
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--loop", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        return work(options.work, options.loop)
+        return train(workloads()[options.work], options.loop, Turns())  # until the input ends
     tables = results_dir() / "tables"
     tables.mkdir(parents=True, exist_ok=True)
     rows, profiles = [], []

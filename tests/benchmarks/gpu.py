@@ -1,0 +1,208 @@
+"""What a GPU is lent for, each part within its minutes: whether and how fast the project runs there, then its tables.
+
+    python tests/benchmarks/gpu.py check --minutes 2 --out FOLDER
+    python tests/benchmarks/gpu.py tables --minutes 9 --out FOLDER
+
+`check` measures on random images and leaves check.csv and profile.txt. `tables` is in gpu_tables.py. Both write as they
+go, so that being cut off loses only what was under way.
+"""
+
+import argparse
+import csv
+import math
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from rag_lib import checkpoint, train_classifier, train_gan
+from rag_lib.checkpoint import checkpoints, newest
+from rag_lib.config import CLASSIFIERS, ClassifierConfig, GanConfig
+from rag_lib.presets import resolve
+from rag_lib.provenance import environment
+from rag_lib.runs import Run, run_folder, run_id
+from rag_lib.storage import load_weights
+from rag_lib.training import pick_device
+
+sys.path.insert(0, str(Path(__file__).parent))
+import bench  # beside this file
+import gpu_tables
+import plain
+from costs import random_images, synchronize
+
+SPAWN = gpu_tables.SPAWN
+WARM_UP = 10  # steps, and at least as many are measured
+
+
+class EnoughError(Exception):
+    """Ends a training that has been measured."""
+
+
+class Clock:
+    """Stands in for the progress counter: times steps for `seconds` after a warm-up, then ends the training."""
+
+    def __init__(self, seconds: float, begin: Callable[[], object]):
+        self.seconds, self.begin, self.steps, self.seconds_a_step = seconds, begin, -WARM_UP, 0.0
+
+    def update(self, n: int, settle: Callable[[], None] = lambda: None) -> None:
+        self.steps += n
+        if self.steps == 0:
+            synchronize()
+            self.begin()
+            self.start = time.perf_counter()
+        elif self.steps >= WARM_UP and time.perf_counter() - self.start >= self.seconds:
+            synchronize()  # what is still queued belongs to these steps
+            self.seconds_a_step = (time.perf_counter() - self.start) / self.steps
+            raise EnoughError
+
+    def set_postfix_str(self, text: str, refresh: bool = False) -> None:
+        pass
+
+
+def rate(
+    config: GanConfig | ClassifierConfig, loop: str, seconds: float, begin: Callable[[], object] = lambda: None
+) -> float:
+    clock = Clock(seconds, begin)
+    with suppress(EnoughError):
+        bench.train(replace(config, steps=50_000), loop, clock)
+    return round(config.batch_size / clock.seconds_a_step, 1)
+
+
+def profile(config: GanConfig | ClassifierConfig) -> str:
+    """Where the time of some steps goes, by operation, on the device first."""
+    on_gpu = pick_device().type == "cuda"
+    kinds = torch.profiler.ProfilerActivity
+    recorded = torch.profiler.profile(activities=[kinds.CPU, *([kinds.CUDA] if on_gpu else [])])
+    rate(config, "ours", 0.0, recorded.start)
+    recorded.stop()
+    by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    return recorded.key_averages().table(sort_by=by, row_limit=30, max_name_column_width=60)
+
+
+def train(config: GanConfig | ClassifierConfig) -> Run:
+    """A training as the study does it, to its end, on random images that are the same in every process."""
+    torch.manual_seed(0)
+    images = random_images(config.data)
+    if isinstance(config, GanConfig):
+        return train_gan.train_gan(config, images)
+    return train_classifier.train_classifier(config, lambda: {"train": images, "test": images[:250]})
+
+
+def seconds_to_its_end(config: GanConfig | ClassifierConfig) -> float:
+    return train(config).environment()["seconds"]
+
+
+def train_with_checkpoints(config: GanConfig) -> None:
+    checkpoint.SECONDS_BETWEEN, checkpoint.MAX_SHARE = 0.0, 1.0  # after every step
+    train(config)
+
+
+def killed_and_resumed(config: GanConfig) -> str:
+    """Kill a training in another process and resume it here; compare its weights with those of uninterrupted ones."""
+    folder = run_folder(run_id("gan", config))
+    child = SPAWN.Process(target=train_with_checkpoints, args=(config,))
+    child.start()
+    try:
+        while child.is_alive() and not checkpoints(folder):
+            time.sleep(0.01)
+    finally:
+        child.kill()
+        child.join()
+    step, weights = newest(folder)["done"], []
+    for attempts in (2, 1, 1):
+        run = train(config)
+        if run.environment()["attempts"] != attempts:
+            raise RuntimeError(f"{run.environment()['attempts']} attempts at {run.id}")
+        weights.append(load_weights(run.folder / "generator.safetensors")[0])
+        shutil.rmtree(folder)
+    resumed, once, twice = (torch.cat([w.float().flatten() for w in of_run.values()]) for of_run in weights)
+    return f"from step {step}; weights differ by {(resumed - once).abs().max():g}, of two whole runs by " + (
+        f"{(twice - once).abs().max():g}"
+    )
+
+
+def check(preset: str, seconds: float, out: Path) -> int:
+    """Measure in order of worth, each rate for `seconds`, a row each; return how many failed."""
+    settings = resolve("mnist", preset, overrides={"classifiers": dict.fromkeys(CLASSIFIERS, 1)})
+    kinds = {"GAN": settings.gan} | {config.model: config for config, _ in settings.classifiers}
+    plain.TRIAL_SECONDS = seconds / 3
+    failures = []
+    with ExitStack() as stack:
+        file = stack.enter_context(open(out / "check.csv", "w", newline="", buffering=1))
+        results = stack.enter_context(tempfile.TemporaryDirectory())
+        stack.enter_context(mock.patch.dict(os.environ, RAG_RESULTS=results))
+        table = csv.writer(file)
+
+        def enter(what: str, measured: str, value: Callable[..., Any], *given: Any) -> Any:
+            try:
+                found = value(*given)
+            except Exception as e:
+                traceback.print_exc()
+                failures.append(what)
+                found = f"failed: {e!r}"
+            table.writerow((what, measured, found))
+            print(what, measured, found, flush=True)
+            return found
+
+        table.writerow(("what", "measured", "value"))
+        for name, value in machine().items():
+            enter("machine", name, str, value)
+        for name, config in kinds.items():
+            enter(name, "seconds of a training to its end", seconds_to_its_end, replace(config, steps=WARM_UP))
+        ours = {name: enter(name, "ours, images/s", rate, config, "ours", seconds) for name, config in kinds.items()}
+        enter("GAN", "killed and resumed", killed_and_resumed, replace(settings.gan, steps=100))
+        for name, config in kinds.items():
+            enter(name, "plain, images/s", rate, config, "plain", seconds)
+        slowest = min(kinds, key=lambda name: ours[name] if isinstance(ours[name], float) else math.inf)
+        enter(slowest, "profile, characters", lambda: (out / "profile.txt").write_text(profile(kinds[slowest])))
+        for name, config in kinds.items():
+            enter(name, "plain_bf16, images/s", rate, config, "plain_bf16", seconds)
+    return len(failures)
+
+
+def machine() -> dict[str, Any]:
+    """The versions, the device's name, and what its numbers and its speed may depend on."""
+    tf32 = {"tf32 of products": torch.backends.cuda.matmul.allow_tf32, "tf32 of cuDNN": torch.backends.cudnn.allow_tf32}
+    versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "cores": os.cpu_count()}
+    return environment("auto") | versions | tf32 | {"cudnn.benchmark": torch.backends.cudnn.benchmark}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("check", "tables"))
+    parser.add_argument("--minutes", type=float, required=True, help="the wall time it may take after its imports")
+    parser.add_argument("--out", type=Path, default=os.environ.get("OUT"), help="a folder (default: $OUT)")
+    parser.add_argument("--preset", default="paper", help="smoke to rehearse (default: paper)")
+    parser.add_argument("--earlier", type=Path, help="tables: the folder that an earlier visit left")
+    parser.add_argument("--workers", type=int, default=max(2, min(4, os.cpu_count() // 2)), help="tables: processes")
+    options = parser.parse_args(arguments)
+    if options.out is None:
+        parser.error("--out is missing")
+    options.out.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("RAG_PROGRESS", "text")
+    if options.part == "tables":
+        return bool(gpu_tables.tables(options.preset, options.minutes, options.out, options.earlier, options.workers))
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 60 * options.minutes)
+    try:
+        return bool(check(options.preset, options.minutes / 2, options.out))
+    except KeyboardInterrupt:
+        print("the minutes are over; check.csv has what was measured", flush=True)
+        return 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
