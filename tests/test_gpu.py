@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -14,14 +15,16 @@ import pytest
 import torch
 
 from rag_lib import provenance
+from rag_lib.config import DataConfig
 from rag_lib.data import MNIST_MD5
+from rag_lib.errors import UserError
 from rag_lib.jobs import jobs
 from rag_lib.paths import ROOT, data_dir
 from rag_lib.presets import resolve
 from rag_lib.runs import finished
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
-MINUTES = {"check": 0.08, "tables": 0.25}
+MINUTES = {"check": 0.04, "tables": 0.2}
 ABSENT = ("mlxtend", "papermill", "jupyterlab", "IPython", "ipywidgets")
 SITE = f"""
 import sys
@@ -87,7 +90,8 @@ def gpu(monkeypatch):
 def test_a_part_stops_by_itself_in_time(rehearsed, part):
     _, said = rehearsed
     seconds = float(re.search(rf"^{part} took (.*)$", said, flags=re.M)[1])
-    assert 60 * MINUTES[part] - 3 < seconds < 60 * MINUTES[part] + 3  # there is more to do than it has time for
+    limit = 60 * MINUTES[part]
+    assert 0.8 * limit < seconds < limit + 3  # there is more to do than it has time for
 
 
 def test_a_check_that_is_cut_off_leaves_what_it_has_measured(rehearsed):
@@ -100,14 +104,14 @@ def test_a_check_that_is_cut_off_leaves_what_it_has_measured(rehearsed):
 
 def test_a_check_measures_every_kind_beside_the_plain_loops(gpu, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "CLASSIFIERS", ("cnn",))
-    assert gpu.check("smoke", 0.1, tmp_path) == 0
+    few = gpu.random_images(DataConfig())[:6_000]  # for the rates, which do not depend on how many there are
+    monkeypatch.setattr(gpu.bench, "random_images", lambda config: few)
+    assert gpu.check("smoke", 0.03, tmp_path) == 0
     table = pd.read_csv(tmp_path / "check.csv").set_index(["what", "measured"])["value"]
     for kind in ("GAN", "cnn"):
         assert all(float(table[kind, f"{loop}, images/s"]) > 0 for loop in ("ours", "plain", "plain_bf16"))
-    # on a CPU a training that was killed ends with the same weights
-    assert re.fullmatch(
-        r"from step [1-9]\d?; weights differ by 0, of two whole runs by 0", table["GAN", "killed and resumed"]
-    )
+    same = r"from step [1-5]\d; weights differ by 0, of two whole runs by 0"  # as they must be on a CPU
+    assert re.fullmatch(same, table["GAN", "killed and resumed"])
     assert "convolution" in (tmp_path / "profile.txt").read_text()
 
 
@@ -172,6 +176,25 @@ def test_a_run_is_taken_once_after_what_it_needs_and_never_after_its_generator_h
     assert [gan, judge] == planned[:2]
     (tmp_path / gan.id).write_text("it diverged")
     assert list(taken) == []
+
+
+def test_a_run_that_fails_is_listed_and_only_an_error_of_the_user_lets_its_process_go_on(gpu, monkeypatch, tmp_path):
+    tables = gpu.gpu_tables
+    planned = [job for job in tables.plan("smoke") if not job.needs][:3]
+    errors = iter((UserError("it diverged"), RuntimeError("CUDA error")))
+
+    def compute(*_):
+        raise next(errors)
+
+    monkeypatch.setattr(tables, "compute", compute)
+    monkeypatch.setattr(tables, "splits_of", lambda data: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    with pytest.raises(RuntimeError):
+        tables.work(planned, time.time() + 600, tmp_path)
+    tables.leave(planned, tmp_path, tmp_path, last=True)
+    listed = pd.read_csv(tmp_path / "jobs.csv", keep_default_na=False)
+    assert listed["state"].tolist() == ["failed", "failed", "waiting"]
+    assert listed["error"].tolist() == ["UserError: it diverged", "RuntimeError: CUDA error", ""]
 
 
 def test_the_largest_files_stay_behind_and_what_is_packed_fits(gpu, monkeypatch, results, tmp_path):

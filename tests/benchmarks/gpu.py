@@ -114,7 +114,7 @@ def killed_and_resumed(config: GanConfig) -> str:
     child = SPAWN.Process(target=train_with_checkpoints, args=(config,))
     child.start()
     try:
-        while child.is_alive() and not checkpoints(folder):
+        while child.is_alive() and not any(int(path.stem[-8:]) >= WARM_UP for path in checkpoints(folder)):
             time.sleep(0.01)
     finally:
         child.kill()
@@ -161,7 +161,7 @@ def check(preset: str, seconds: float, out: Path) -> int:
         for name, config in kinds.items():
             enter(name, "seconds of a training to its end", seconds_to_its_end, replace(config, steps=WARM_UP))
         ours = {name: enter(name, "ours, images/s", rate, config, "ours", seconds) for name, config in kinds.items()}
-        enter("GAN", "killed and resumed", killed_and_resumed, replace(settings.gan, steps=100))
+        enter("GAN", "killed and resumed", killed_and_resumed, replace(settings.gan, steps=6 * WARM_UP))
         for name, config in kinds.items():
             enter(name, "plain, images/s", rate, config, "plain", seconds)
         slowest = min(kinds, key=lambda name: ours[name] if isinstance(ours[name], float) else math.inf)
@@ -173,9 +173,10 @@ def check(preset: str, seconds: float, out: Path) -> int:
 
 def machine() -> dict[str, Any]:
     """The versions, the device's name, and what its numbers and its speed may depend on."""
-    tf32 = {"tf32 of products": torch.backends.cuda.matmul.allow_tf32, "tf32 of cuDNN": torch.backends.cudnn.allow_tf32}
+    matmul, conv = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
     versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "cores": os.cpu_count()}
-    return environment("auto") | versions | tf32 | {"cudnn.benchmark": torch.backends.cudnn.benchmark}
+    chosen = {"fp32 products": matmul, "fp32 convolutions": conv, "autotuning": torch.backends.cudnn.benchmark}
+    return environment("auto") | versions | chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -24,6 +25,7 @@ import torch
 from rag_lib import published, study
 from rag_lib.checkpoint import checkpoints
 from rag_lib.config import Settings
+from rag_lib.errors import UserError
 from rag_lib.jobs import Job, compute, jobs, splits_of
 from rag_lib.paths import results_dir
 from rag_lib.presets import replicate, resolve
@@ -67,12 +69,17 @@ def work(planned: Sequence[Job], until: float, claims: Path) -> None:
     alarm = threading.Timer(until - time.time(), os.kill, (os.getpid(), signal.SIGTERM))
     alarm.daemon = True
     alarm.start()
-    for job in taken(planned, claims):
-        try:
-            compute(job, [finished(id) for id in job.needs], splits_of(job.data))
-        except Exception:
-            traceback.print_exc()
-            (claims / job.id).write_text(traceback.format_exc())
+    try:
+        for job in taken(planned, claims):
+            try:
+                compute(job, [finished(id) for id in job.needs], splits_of(job.data))
+            except Exception as e:
+                (claims / job.id).write_text(f"{type(e).__name__}: {e}")
+                traceback.print_exc()
+                if not isinstance(e, UserError):  # the device may refuse all that follows; a new process may not
+                    raise
+    finally:
+        alarm.cancel()
 
 
 def taken(planned: Sequence[Job], claims: Path) -> Iterator[Job]:
@@ -103,15 +110,14 @@ def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers
         unpack(earlier)
     planned = plan(preset)
     claims = Path(tempfile.mkdtemp())
-    processes = [
-        SPAWN.Process(target=work, args=(planned, until - reserve, claims), daemon=True)
-        for _ in range(workers if minutes else 0)
-    ]
-    for process in processes:
-        process.start()
+    processes: list[Any] = [None] * (workers if minutes else 0)
     done: set[str] = set()
     running = True
     while running:
+        for i, process in enumerate(processes):
+            if time.time() < until - reserve and (process is None or process.exitcode):  # at first, and after a crash
+                processes[i] = SPAWN.Process(target=work, args=(planned, until - reserve, claims), daemon=True)
+                processes[i].start()
         running = any(process.is_alive() for process in processes) and time.time() < until - reserve / 2
         if not running:
             for process in processes:
@@ -142,8 +148,7 @@ def leave(planned: Sequence[Job], claims: Path, out: Path, last: bool) -> None:
         }
         state = next((state for state, holds in states.items() if holds), "waiting")
         what = getattr(job.config, "model", ""), getattr(job.config, "arm", "")
-        error = failed(job.id, claims).strip().rpartition("\n")[2]
-        rows.append((job.id, job.data.dataset, job.data.split_seed, *what, state, error))
+        rows.append((job.id, job.data.dataset, job.data.split_seed, *what, state, failed(job.id, claims)))
     columns = ["run_id", "dataset", "replicate", "classifier", "arm", "state", "error"]
     pd.DataFrame(rows, columns=columns).to_csv(out / "jobs.csv", index=False)
     pack([job for job in planned if last or finished(job.id)], out)
