@@ -16,8 +16,8 @@ ANSWER = (
     "We could not make the paper's proposal help. Replacing half of MNIST's digits by generated ones costs a "
     "small CNN {half} points of accuracy (95% interval {half_low} to {half_high}) after 10,000 steps. Ten "
     "generated digits beside each of 100 real ones, from generators with DiffAugment, bring {ten} points, worth "
-    "about {ten_worth} more labelled digits. Shifts by two pixels bring {shift}, worth about {shift_worth}. The "
-    "paper's own schedule, 50,000 steps, was not run."
+    "about {ten_worth} more labelled digits. Shifting these 100 at random by up to two pixels, without a GAN, "
+    "brings {shift}, worth about {shift_worth}. The paper's own schedule, 50,000 steps, was not run."
 )
 
 # of the first figure: by panel, by row, the difference as STUDY/ARM against STUDY/ARM

@@ -18,7 +18,8 @@ ANSWER_ZH = (
     "**我们未能使论文的做法产生益处。** 用生成图像替换 MNIST 的一半数字，"
     "使小型 CNN 训练 10,000 步后的准确率下降 {half} 个百分点（95% 置信区间 {half_low} 至 {half_high}）。"
     "在 100 个真实数字的每一个旁加十个生成数字（生成器用 DiffAugment 训练）提高 {ten} 个百分点，"
-    "相当于多约 {ten_worth} 个有标签的数字；而平移两个像素提高 {shift}，相当于多约 {shift_worth} 个。"
+    "相当于多约 {ten_worth} 个有标签的数字；而不用 GAN、把这 100 个数字随机平移至多两个像素，"
+    "提高 {shift}，相当于多约 {shift_worth} 个。"
     "论文自己的 50,000 步没有运行。"
 )
 
@@ -75,12 +76,12 @@ def bullets() -> None:
     for line in (
         f"**Real digits alone** take {above} of five classifiers past 98.95%, the paper's best, in 1/50 of its steps "
         f"([Table 1]({here}#all-of-mnist)).",
-        "**Short schedules cannot tell.** After 1,000 steps `mixed` equals 500 steps on real digits alone, within 0.1 "
-        f"points: {change(half)} ([more steps]({here}#more-steps)).",
-        "**The one gain is DiffAugment's.** Ten digits beside each of 100, against ten from generators without: "
+        "**Short schedules cannot tell.** After 1,000 steps `mixed` equals 500 steps on real digits alone, as many as "
+        f"it draws: {change(half)} ([more steps]({here}#more-steps)).",
+        "**The one gain needs DiffAugment.** Ten digits beside each of 100 bring more with it than without: "
         f"{change(augmented)}, exploratory ([few digits]({here}#few-real-digits)).",
-        "**CIFAR-10** (JPEG copy), three draws: `mixed` against half the steps on real images changes `fast_cnn` by "
-        f"{change(cifar)}; undecided ([CIFAR-10]({here}#cifar-10)).",
+        "**CIFAR-10** (JPEG copy), three draws: `mixed` differs from half as many steps on real images alone by "
+        f"{change(cifar)} with `fast_cnn`; undecided ([CIFAR-10]({here}#cifar-10)).",
         f"**The attention**: without SPAM, what `cnn` learns from generated digits changes by {change(spam)}; "
         f"undecided ([ablation]({here}#what-in-the-generator-matters)).",
     ):
