@@ -25,8 +25,8 @@ SECONDS = 300  # for all the cells of one notebook; the slowest takes a fifth of
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
-    # all the cells are in the page, also those out of view
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none", "scrollPastEnd": False},
+    # all the cells and outputs are in the page, also those out of view
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none", "scrollPastEnd": False, "maxNumberOutputs": 0},
 }
 
 
