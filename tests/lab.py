@@ -18,16 +18,15 @@ import nbformat
 import psutil
 import pytest
 
+from rag_lib.paths import ROOT
+
 if TYPE_CHECKING:  # it is wanted only where these tests run
     from playwright.sync_api import Browser, Page
 
 SECONDS = 300  # for all the cells of one notebook; the slowest takes a fifth of that on two cores
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-SETTINGS = {
-    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
-    # all the cells and outputs are in the page, also those out of view
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none", "scrollPastEnd": False, "maxNumberOutputs": 0},
-}
+SETTINGS = json.loads((ROOT / "notebooks/.jupyter/labconfig/default_setting_overrides.json").read_text())  # make lab's
+SETTINGS["@jupyterlab/notebook-extension:tracker"] |= {"windowingMode": "none", "scrollPastEnd": False}  # all is drawn
 
 
 @contextmanager

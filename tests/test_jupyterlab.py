@@ -105,6 +105,7 @@ def test_run_all_cells_runs_them_all_without_a_complaint(path, opened, results, 
     notebook = opened(path, RAG_SMOKE="1")
     notebook.run_all()
     notebook.screenshot(screenshots / f"{path.stem}.png")
+    assert notebook.page.get_by_text("Show more outputs").count() == 0
     saved = notebook.save()
     complaints = [o for o in outputs(saved) if o.output_type == "error" or o.get("name") == "stderr"]
     assert [o.get("text") or o.traceback for o in complaints] == []
