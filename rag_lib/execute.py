@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rag_lib.errors import UserError
+from rag_lib.base import UserError
 from rag_lib.paths import ROOT
 
 

@@ -11,9 +11,9 @@ from IPython import get_ipython
 from IPython.display import DisplayHandle, Image, display
 from matplotlib.figure import Figure
 
-from rag_lib.errors import UserError
-from rag_lib.plots import save, use_style
-from rag_lib.study import settings_for
+from rag_lib.base import UserError
+from rag_lib.figures.charts import save, use_style
+from rag_lib.study.conduct import settings_for
 
 Made = TypeVar("Made")
 

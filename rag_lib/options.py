@@ -5,9 +5,9 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from rag_lib import plans
-from rag_lib.errors import UserError
-from rag_lib.presets import DATASETS, PRESETS
+from rag_lib.base import UserError
+from rag_lib.settings.presets import DATASETS, PRESETS
+from rag_lib.study import designs
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,8 +39,8 @@ def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
     if command == "low_data":
         sub.add_argument("--n-real", default="100,600", help="real images in total, commas between (default: 100,600)")
     if command == "ablation":
-        text = f"commas between them (default: {','.join(plans.ABLATION)})"
-        sub.add_argument("--factors", default=",".join(plans.ABLATION), help=text)
+        text = f"commas between them (default: {','.join(designs.ABLATION)})"
+        sub.add_argument("--factors", default=",".join(designs.ABLATION), help=text)
 
 
 def add_engine_options(sub: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from rag_lib.errors import UserError
+from rag_lib.base import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 

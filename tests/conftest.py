@@ -7,9 +7,11 @@ import tarfile
 import pandas as pd
 import pytest
 
-from rag_lib import data, jobs, study
-from rag_lib.config import DataConfig, Settings
+from rag_lib import data
 from rag_lib.paths import ROOT
+from rag_lib.settings.config import DataConfig, Settings
+from rag_lib.study import conduct as study
+from rag_lib.study import plan
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +66,6 @@ def rows_of(committed):
 
     def read(*studies: Settings, kind: str = "classifier") -> pd.DataFrame:
         table = pd.read_csv(committed / "tables" / f"{study.TABLES[kind]}.csv")
-        return table.set_index("run_id").loc[jobs.ids_of(studies)[kind]].reset_index()
+        return table.set_index("run_id").loc[plan.ids_of(studies)[kind]].reset_index()
 
     return read

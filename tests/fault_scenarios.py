@@ -16,13 +16,14 @@ from pathlib import Path
 
 import torch
 
-from rag_lib import checkpoint, storage
-from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
-from rag_lib.data import load
+from rag_lib.classifiers.train import train_classifier
+from rag_lib.data.datasets import load
+from rag_lib.gan.train import train_gan
 from rag_lib.paths import results_dir
-from rag_lib.runs import Run
-from rag_lib.train_classifier import train_classifier
-from rag_lib.train_gan import train_gan
+from rag_lib.runtime import files as storage
+from rag_lib.runtime import steps as checkpoint
+from rag_lib.runtime.store import Run
+from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig
 
 torch.set_num_threads(1)  # threads would not survive the fork
 checkpoint.SECONDS_BETWEEN, checkpoint.MAX_SHARE = 0.0, float("inf")  # one after every step

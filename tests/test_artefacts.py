@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from rag_lib.artefacts import load_images, names, save_images
-from rag_lib.errors import UserError
-from rag_lib.images import Images
-from rag_lib.published import registry
+from rag_lib.analysis.published import registry
+from rag_lib.base import UserError
+from rag_lib.data.images import Images
+from rag_lib.figures.artefacts import load_images, names, save_images
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -6,8 +6,8 @@ import scipy.ndimage
 import torch
 from PIL import Image
 
-from rag_lib.augment import diff_augment, preprocess
-from rag_lib.config import DataConfig
+from rag_lib.data.preprocess import diff_augment, preprocess
+from rag_lib.settings.config import DataConfig
 
 STORED = 32
 

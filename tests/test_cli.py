@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rag_lib.__main__ import main
+from rag_lib.cli import main
 from rag_lib.paths import ROOT
-from rag_lib.presets import DEFAULT_ARMS
+from rag_lib.settings.presets import DEFAULT_ARMS
 
 
 def test_train_gallery_and_classify_share_their_runs(results, capsys):

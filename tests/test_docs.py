@@ -14,13 +14,15 @@ import pytest
 import torch
 import torchvision
 
-from rag_lib import data, report, study
-from rag_lib.__main__ import main, parser
+from rag_lib import data
+from rag_lib.analysis import tables
+from rag_lib.cli import main, parser
 from rag_lib.options import parameters
-from rag_lib.overrides import SECTIONS
 from rag_lib.paths import ROOT
-from rag_lib.presets import resolve
-from rag_lib.runs import Run
+from rag_lib.runtime.store import Run
+from rag_lib.settings.presets import resolve
+from rag_lib.study import conduct as study
+from rag_lib.study.overrides import SECTIONS
 
 NAMES = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/*.md", "notebooks/README.md", "results/README.md")
 DOCUMENTS = {path.relative_to(ROOT).as_posix(): path for name in NAMES for path in sorted(ROOT.glob(name))}
@@ -154,7 +156,7 @@ def test_the_example_of_own_images_runs_from_its_code_to_its_export(tmp_path, re
     given = ["--dataset", dataset, *arguments.split()]
     assert main(["train", *given[:6], "--preset", "smoke"]) == 0
     settings = study.settings_for(dataset.replace("data", f"{tmp_path}/data"), "smoke", overrides={"data.channels": 1})
-    assert report.class_sizes(data.load(settings.data).train) == "from 18 of eight to 360 of four"
+    assert tables.class_sizes(data.load(settings.data).train) == "from 18 of eight to 360 of four"
     assert main(["classify", *given, "--preset", "smoke"]) == 0
     printed = re.findall(r"^(balanced|original|oversampled)  ", capsys.readouterr().out, flags=re.M)
     assert printed == ["original", "balanced", "oversampled"]

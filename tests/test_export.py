@@ -10,12 +10,13 @@ import torch
 import torchvision
 from PIL import Image
 
-from rag_lib import data, study
-from rag_lib.__main__ import main
-from rag_lib.export import fidelity
-from rag_lib.generate import generate, load_generator
-from rag_lib.presets import resolve
-from rag_lib.storage import load_weights, save_weights
+from rag_lib import data
+from rag_lib.cli import main
+from rag_lib.runtime.files import load_weights, save_weights
+from rag_lib.settings.presets import resolve
+from rag_lib.study import conduct as study
+from rag_lib.synthetic.export import fidelity
+from rag_lib.synthetic.generate import generate, load_generator
 
 SETTINGS = resolve(preset="smoke")
 
@@ -79,7 +80,7 @@ def test_a_measurement_of_another_generator_is_not_taken_for_this_ones(gan, tmp_
 def test_an_interrupted_export_can_be_asked_for_again_and_leaves_no_half_set(gan, tmp_path, monkeypatch):
     folder = tmp_path / "generated"
     with monkeypatch.context() as patch:
-        patch.setattr("rag_lib.export.write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rag_lib.synthetic.export.write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(["export", gan.id, str(folder), "--images", "5"]) == 130
     assert not folder.exists()
     assert main(["export", gan.id, str(folder), "--images", "5"]) == 0

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rag_lib import folder
-from rag_lib.archives import name_of
-from rag_lib.errors import UserError
+from rag_lib.base import UserError
+from rag_lib.data import folder
+from rag_lib.data.archives import name_of
 from rag_lib.paths import results_dir
 
 KEY = "0123456789abcdef"  # a fingerprint where the test is not about fingerprints

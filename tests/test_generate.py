@@ -7,11 +7,19 @@ import torchvision.transforms as T
 from safetensors.torch import save_file
 from torch.utils.data import ConcatDataset, DataLoader
 
-from rag_lib import study
-from rag_lib.errors import UserError
-from rag_lib.generate import CHUNK, GeneratedDataset, attention_maps, generate, load_generator, sample, to_uint8
-from rag_lib.presets import resolve
-from rag_lib.train_gan import train_gan
+from rag_lib.base import UserError
+from rag_lib.gan.train import train_gan
+from rag_lib.settings.presets import resolve
+from rag_lib.study import conduct as study
+from rag_lib.synthetic.generate import (
+    CHUNK,
+    GeneratedDataset,
+    attention_maps,
+    generate,
+    load_generator,
+    sample,
+    to_uint8,
+)
 
 
 @pytest.fixture

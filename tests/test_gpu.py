@@ -15,14 +15,14 @@ import pandas as pd
 import pytest
 import torch
 
-from rag_lib import provenance
-from rag_lib.config import DataConfig
-from rag_lib.data import MNIST_MD5
-from rag_lib.errors import UserError
-from rag_lib.jobs import jobs
+from rag_lib.base import UserError
+from rag_lib.data.datasets import MNIST_MD5
 from rag_lib.paths import ROOT, data_dir
-from rag_lib.presets import resolve
-from rag_lib.runs import finished
+from rag_lib.runtime import provenance
+from rag_lib.runtime.store import finished
+from rag_lib.settings.config import DataConfig
+from rag_lib.settings.presets import resolve
+from rag_lib.study.plan import jobs
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 MINUTES = {"check": 0.1, "tables": 0.6}

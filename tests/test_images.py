@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rag_lib.images import Images, concat, stratified_split
+from rag_lib.data.images import Images, concat, stratified_split
 
 CLASSES = ("a", "b", "c")
 

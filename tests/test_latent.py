@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from rag_lib import explorer, galleries, latent, plots
-from rag_lib.generate import generate, load_generator, sample
-from rag_lib.models.gan import Generator
-from rag_lib.presets import resolve
-from rag_lib.study import run_gan
+from rag_lib.figures import charts, galleries, interactive
+from rag_lib.gan.networks import Generator
+from rag_lib.settings.presets import resolve
+from rag_lib.study.conduct import run_gan
+from rag_lib.synthetic import latent
+from rag_lib.synthetic.generate import generate, load_generator, sample
 
 
 @pytest.fixture(scope="module", params=["conditional", "per_class", "pseudo", "conditional batch norm", "colour"])
@@ -69,11 +70,11 @@ def test_ways_and_views_can_be_drawn(generator):
     assert {x.shape[1:] for x in views.values()} == {(3, 28, 28)}
     for pictures in (ways["within"], ways["between"], views):
         if pictures:
-            plots.plt.close(galleries.rows(pictures))
+            charts.plt.close(galleries.rows(pictures))
 
 
 def test_each_control_of_the_explorer_changes_the_picture_or_says_why_not(generator):
-    box = explorer.explorer(generator)
+    box = interactive.explorer(generator)
     image, panel = box.children
     controls = {control.description: control for control in panel.children[:-1]}
     controls["to class"].index = 0
@@ -84,7 +85,7 @@ def test_each_control_of_the_explorer_changes_the_picture_or_says_why_not(genera
         shown.append(image.value)
         return shown[-1] != shown[-2]
 
-    assert Image.open(io.BytesIO(image.value)).size == (explorer.PIXELS, explorer.PIXELS)
+    assert Image.open(io.BytesIO(image.value)).size == (interactive.PIXELS, interactive.PIXELS)
     if len(latent.names(generator)) > 1:
         assert change("class", 1)
         assert not change("to class", 1)  # nothing is seen of where a way leads before it is begun
@@ -97,17 +98,17 @@ def test_each_control_of_the_explorer_changes_the_picture_or_says_why_not(genera
     if generator.labeller is None:
         assert "latent.picture(generator, *latent.point(generator, 1, 7, 1, 8, 0.50))" in panel.children[-1].value
         assert change("on the way", 0.0)
-        assert "generate.sample(generator, [1], seed=7)" in panel.children[-1].value
+        assert "synthetic.sample(generator, [1], seed=7)" in panel.children[-1].value
 
 
 def test_a_picture_stands_in_for_the_explorer(generator, monkeypatch, results):
     shown = []
-    monkeypatch.setattr(explorer, "display", lambda bundle, **how: shown.append((bundle, how)))
+    monkeypatch.setattr(interactive, "display", lambda bundle, **how: shown.append((bundle, how)))
     for live in (False, True):
-        monkeypatch.setattr(explorer, "live_front_end", lambda live=live: live)
+        monkeypatch.setattr(interactive, "live_front_end", lambda live=live: live)
         figure = galleries.rows(latent.attention_views(generator))
-        explorer.show(generator, figure, "attention_over", "The attention map of each SPAM.")
-        assert figure.number not in plots.plt.get_fignums()
+        interactive.show(generator, figure, "attention_over", "The attention map of each SPAM.")
+        assert figure.number not in charts.plt.get_fignums()
     (picture, _), (bundle, how) = shown
     assert picture.alt == "The attention map of each SPAM."
     assert "application/vnd.jupyter.widget-view+json" in bundle
@@ -120,5 +121,5 @@ def test_without_attention_there_is_nothing_to_lay_over_an_image(digits):
     settings = resolve(preset="smoke", overrides={"gan.attention": "none"})
     generator = load_generator(run_gan(settings, digits).folder)
     assert list(latent.attention_views(generator)) == ["image"]
-    *_, attention, _ = explorer.explorer(generator).children[1].children
+    *_, attention, _ = interactive.explorer(generator).children[1].children
     assert [name for name, _ in attention.options] == ["none"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rag_lib.losses import (
+from rag_lib.gan.losses import (
     discriminator_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,

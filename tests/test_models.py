@@ -9,15 +9,15 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from rag_lib.config import CLASSIFIERS, DataConfig, GanConfig
-from rag_lib.errors import UserError
-from rag_lib.models import convolution
-from rag_lib.models.attention import SPAM, attention_module
-from rag_lib.models.classifier import FastCNN, build_classifier
-from rag_lib.models.convolution import Conv2d, ConvToPoint, ConvTranspose2d, DConvOfPoint, weight_gradient
-from rag_lib.models.gan import ConditionalBatchNorm, Discriminator, Generator, OnePerClass
-from rag_lib.train_gan import discriminate, n_parameters
-from rag_lib.training import autocast
+from rag_lib.base import UserError
+from rag_lib.classifiers.networks import FastCNN, build_classifier
+from rag_lib.gan import fast_convolution
+from rag_lib.gan.attention import SPAM, attention_module
+from rag_lib.gan.fast_convolution import Conv2d, ConvToPoint, ConvTranspose2d, DConvOfPoint, weight_gradient
+from rag_lib.gan.networks import ConditionalBatchNorm, Discriminator, Generator, OnePerClass
+from rag_lib.gan.train import discriminate, n_parameters
+from rag_lib.runtime.numerics import autocast
+from rag_lib.settings.config import CLASSIFIERS, DataConfig, GanConfig
 
 SIZES = [(28, 1), (28, 3), (32, 1), (32, 3)]
 
@@ -170,8 +170,8 @@ def test_our_convolutions_and_their_gradients_are_torchs(ours, torchs, size, pre
     fast, plain = ours(), torchs()
     plain.load_state_dict(fast.state_dict())
     gradients = []
-    product = convolution.weight_gradient
-    monkeypatch.setattr(convolution, "weight_gradient", lambda *a: gradients.append(product(*a)) or gradients[-1])
+    product = fast_convolution.weight_gradient
+    monkeypatch.setattr(fast_convolution, "weight_gradient", lambda *a: gradients.append(product(*a)) or gradients[-1])
     inputs = fast.in_channels
     x = torch.randn(5, inputs, size, size)
     found = []

@@ -21,12 +21,16 @@ from committed import code_cells, html_of, parameters_of
 from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
 
-from rag_lib import answers, plans, plots, pretrained, report, study
-from rag_lib.__main__ import NOTEBOOKS, main
-from rag_lib.errors import UserError
+from rag_lib.analysis import answers, tables
+from rag_lib.base import UserError
+from rag_lib.cli import NOTEBOOKS, main
 from rag_lib.execute import execute as run_notebook
+from rag_lib.figures import charts
+from rag_lib.gan import pretrained
 from rag_lib.notebook import injected_names
 from rag_lib.paths import ROOT
+from rag_lib.study import conduct as study
+from rag_lib.study import designs
 
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -66,7 +70,7 @@ def execute(monkeypatch):
                         inputs.append(cell.source)
                         exec(cell.source, names)
         finally:
-            plots.plt.close("all")
+            charts.plt.close("all")
         return printed.getvalue()
 
     return run
@@ -216,8 +220,8 @@ def test_notebooks_define_nothing_and_hold_one_parameter_a_line(path):
 @pytest.mark.parametrize(
     ("path", "plan", "shown"),
     [
-        (CLASSIFY, lambda **given: [study.settings_for(**given)], lambda t: report.summary_with_intervals(t).T),
-        (LOW_DATA, plans.low_data, report.interval_table),
+        (CLASSIFY, lambda **given: [study.settings_for(**given)], lambda t: tables.summary_with_intervals(t).T),
+        (LOW_DATA, designs.low_data, tables.interval_table),
     ],
     ids=["03", "05"],
 )
@@ -227,10 +231,10 @@ def test_the_stored_accuracies_are_the_published_ones(path, plan, shown, rows_of
 
 def test_the_stored_ablation_is_the_published_one(rows_of):
     """Regression: classifiers got seeds of their own in every replicate, and notebook 04 still showed the old ones."""
-    levels = plans.ablation(**parameters_of(ABLATION))
+    levels = designs.ablation(**parameters_of(ABLATION))
     studies = list(dict.fromkeys(levels.values()))
-    tables = [plans.by_level(rows_of(*studies, kind=kind), levels, kind) for kind in ("classifier", "quality")]
-    assert report.level_table(*tables)._repr_html_() in html_of(ABLATION)
+    both = [designs.by_level(rows_of(*studies, kind=kind), levels, kind) for kind in ("classifier", "quality")]
+    assert tables.level_table(*both)._repr_html_() in html_of(ABLATION)
 
 
 def test_injected_names_are_those_of_papermills_cell_alone():

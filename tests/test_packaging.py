@@ -1,7 +1,5 @@
-"""pyproject.toml, constraints.txt and environment.yml say the same; modules keep their order; a clone is small."""
+"""pyproject.toml, constraints.txt and environment.yml say the same; a clone is small."""
 
-import ast
-import re
 import subprocess
 import tomllib
 from itertools import chain
@@ -54,22 +52,6 @@ def test_the_conda_environment_installs_the_same_project_with_the_same_versions(
     makefile = (ROOT / "Makefile").read_text()
     assert "'.[timm,dev]'" in makefile
     assert "'.[timm,dev,browser,ray]'" in makefile  # test-full alone wants a browser and Ray
-
-
-def test_no_module_imports_one_that_stands_above_it():
-    """The order that CONTRIBUTING.md gives, in which every module of rag_lib has its place."""
-    _, _, text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("The data walks one way")
-    layers = [re.findall(r"`(\w+)`", layer) for layer in text.partition("\n\n")[0].split("→")]
-    layer_of = {module: i for i, modules in enumerate(layers) for module in modules}
-    for path in (ROOT / "rag_lib").rglob("*.py"):
-        imported = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module.startswith("rag_lib"):
-                names = [f"rag_lib.{alias.name}" for alias in node.names] if node.module == "rag_lib" else [node.module]
-                imported |= {name.split(".")[1] for name in names} - {"__version__"}
-        own = "models" if path.parent.name == "models" else path.stem
-        if own != "__init__":
-            assert max((layer_of[name] for name in imported), default=0) <= layer_of[own], own
 
 
 def test_nothing_large_is_committed():

@@ -3,44 +3,45 @@
 import pandas as pd
 import pytest
 
-from rag_lib import plans, study
-from rag_lib.errors import UserError
+from rag_lib.base import UserError
+from rag_lib.study import conduct as study
+from rag_lib.study import designs
 
 SMOKE = {"dataset": "mnist5k", "preset": "smoke"}
 
 
 def test_low_data_varies_the_number_of_real_images_and_keeps_the_callers_overrides():
-    studies = plans.low_data([50, 100], overrides={"gan.width": 4}, replicates=2, **SMOKE)
+    studies = designs.low_data([50, 100], overrides={"gan.width": 4}, replicates=2, **SMOKE)
     assert [s.data.n_real for s in studies] == [50, 100]
-    assert {(s.gan.width, s.replicates, s.arms) for s in studies} == {(4, 2, plans.LOW_DATA_ARMS)}
+    assert {(s.gan.width, s.replicates, s.arms) for s in studies} == {(4, 2, designs.LOW_DATA_ARMS)}
     assert all(s.gan.data == s.data == s.quality.judge.data for s in studies)
 
 
 def test_every_level_of_the_ablation_is_another_generator_and_the_first_ones_are_the_same():
-    levels = plans.ablation(list(plans.ABLATION), **SMOKE | {"preset": "short"})
+    levels = designs.ablation(list(designs.ABLATION), **SMOKE | {"preset": "short"})
     settings_of_short = study.settings_for(preset="short")
-    first = {factor: next(iter(names)) for factor, names in plans.ABLATION.items()}
+    first = {factor: next(iter(names)) for factor, names in designs.ABLATION.items()}
     assert len({levels[item].gan for item in first.items()}) == 1
     assert levels["EMA", "on"].gan == settings_of_short.gan
-    assert len({s.gan for s in levels.values()}) == 1 + sum(len(names) - 1 for names in plans.ABLATION.values())
+    assert len({s.gan for s in levels.values()}) == 1 + sum(len(names) - 1 for names in designs.ABLATION.values())
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: plans.low_data("600", **SMOKE), "n_real = '600' must be a list"),
-        (lambda: plans.low_data([], **SMOKE), "must be a list"),
-        (lambda: plans.low_data([600.0], **SMOKE), "n_real = 600.0 is float; it must be int"),
-        (lambda: plans.low_data([600], overrides="x", **SMOKE), "overrides = 'x' is str; it must be a dictionary"),
-        (lambda: plans.ablation("attention", **SMOKE), "must be a list"),
-        (lambda: plans.ablation(["colour"], **SMOKE), "factors = 'colour' is unknown"),
-        (lambda: plans.low_data([50, 50], **SMOKE), "names a size twice"),
-        (lambda: plans.low_data([50], overrides={"data.n_real": 9}, **SMOKE), "'data.n_real' is what this plan varies"),
-        (lambda: plans.ablation(["output"], arms=["original", "mixed"], **SMOKE), "must be one arm"),
-        (lambda: plans.ablation(["output"], arms=["original"], **SMOKE), "must be one arm with generated images"),
-        (lambda: plans.ablation(["output"], preset="quick"), "compares by one classifier"),
+        (lambda: designs.low_data("600", **SMOKE), "n_real = '600' must be a list"),
+        (lambda: designs.low_data([], **SMOKE), "must be a list"),
+        (lambda: designs.low_data([600.0], **SMOKE), "n_real = 600.0 is float; it must be int"),
+        (lambda: designs.low_data([600], overrides="x", **SMOKE), "overrides = 'x' is str; it must be a dictionary"),
+        (lambda: designs.ablation("attention", **SMOKE), "must be a list"),
+        (lambda: designs.ablation(["colour"], **SMOKE), "factors = 'colour' is unknown"),
+        (lambda: designs.low_data([50, 50], **SMOKE), "names a size twice"),
+        (lambda: designs.low_data([50], overrides={"data.n_real": 9}, **SMOKE), "is what this plan varies"),
+        (lambda: designs.ablation(["output"], arms=["original", "mixed"], **SMOKE), "must be one arm"),
+        (lambda: designs.ablation(["output"], arms=["original"], **SMOKE), "must be one arm with generated images"),
+        (lambda: designs.ablation(["output"], preset="quick"), "compares by one classifier"),
         (
-            lambda: plans.ablation(["EMA"], overrides={"gan.ema": 0.5}, **SMOKE),
+            lambda: designs.ablation(["EMA"], overrides={"gan.ema": 0.5}, **SMOKE),
             "override 'gan.ema' is what this plan varies",
         ),
     ],
@@ -54,10 +55,10 @@ def test_a_bad_plan_is_refused_in_one_line(make, message):
 
 @pytest.mark.parametrize("factor", ["attention", "labels", "EMA", "DiffAugment"])
 def test_every_level_of_the_ablation_trains_and_is_measured(factor, results):
-    levels = plans.ablation([factor], **SMOKE)
+    levels = designs.ablation([factor], **SMOKE)
     table, quality = study.run(list(dict.fromkeys(levels.values())))
-    named = plans.by_level(table, levels, "classifier")
-    assert list(named["level"]) == list(plans.ABLATION[factor])
+    named = designs.by_level(table, levels, "classifier")
+    assert list(named["level"]) == list(designs.ABLATION[factor])
     assert len(quality) == len(levels)
     assert named["test_accuracy"].between(0, 100).all()
 
@@ -78,8 +79,8 @@ def test_one_by_one_or_in_one_go_the_tables_are_the_same_bytes(results, monkeypa
 
 def test_figures_of_other_sizes_factors_or_replicates_have_other_names():
     """Regression: 04 and 05 wrote the same files whatever was compared, committed ones among them."""
-    sizes = [plans.low_data(n, replicates=r, **SMOKE) for n, r in (([50, 100], 1), ([50, 60], 1), ([50, 100], 2))]
-    factors = [list(plans.ablation([factor], **SMOKE).values()) for factor in ("output", "EMA")]
-    names = [plans.name_of(studies) for studies in (*sizes, *factors)]
+    sizes = [designs.low_data(n, replicates=r, **SMOKE) for n, r in (([50, 100], 1), ([50, 60], 1), ([50, 100], 2))]
+    factors = [list(designs.ablation([factor], **SMOKE).values()) for factor in ("output", "EMA")]
+    names = [designs.name_of(studies) for studies in (*sizes, *factors)]
     assert len(set(names)) == 5
-    assert plans.name_of([study.settings_for(preset="smoke")]) == "mnist5k-smoke"
+    assert designs.name_of([study.settings_for(preset="smoke")]) == "mnist5k-smoke"

@@ -7,15 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from rag_lib import galleries, notebook, plots
-from rag_lib.images import Images
+from rag_lib import notebook
+from rag_lib.data.images import Images
+from rag_lib.figures import charts, galleries
 
 
 @pytest.fixture(autouse=True)
 def style():
-    plots.use_style()
+    charts.use_style()
     yield
-    plots.plt.close("all")
+    charts.plt.close("all")
 
 
 def images(classes: tuple[str, ...], size: int = 28, channels: int = 3) -> Images:
@@ -25,7 +26,7 @@ def images(classes: tuple[str, ...], size: int = 28, channels: int = 3) -> Image
 
 def test_a_dollar_in_a_name_is_a_dollar(results):
     """Regression: matplotlib took it for mathematics, and failed after all the training."""
-    plots.save(galleries.gallery(images((r"$\frac$", "$5 or $6")), images((r"$\frac$", "$5 or $6")), n=2), "dollars")
+    charts.save(galleries.gallery(images((r"$\frac$", "$5 or $6")), images((r"$\frac$", "$5 or $6")), n=2), "dollars")
     assert (results / "figures" / "dollars.png").exists()
 
 
@@ -43,8 +44,8 @@ def test_the_gallerys_names_stand_at_the_middle_of_their_rows():
 @pytest.mark.parametrize("classes", [("a", "b"), LONG, tuple(f"{i:05}" for i in range(40))], ids=["2", "long", "40"])
 def test_confusions_of_any_number_of_classes_are_drawn_at_a_readable_size(classes, results):
     counts = pd.DataFrame(7, index=list(classes), columns=list(classes))
-    figure = plots.confusion(counts, "a title that is longer than a matrix of two classes is wide")
-    plots.save(figure, "confusion")
+    figure = charts.confusion(counts, "a title that is longer than a matrix of two classes is wide")
+    charts.save(figure, "confusion")
     assert max(figure.get_size_inches()) <= 14
     assert (results / "figures" / "confusion.png").exists()
 
@@ -61,8 +62,8 @@ HISTORY = pd.DataFrame({"step": [1, 2], "loss_d": 1.0, "loss_g": 1.0, "d_real": 
 FIGURES = {
     "rows": lambda: galleries.rows({"stored": images(("a", "b")).x * 0}),
     "captions": lambda: galleries.rows({"a": images(("a", "b")).x * 0}, {"a": ["b\n→ a very long name"] * 6}),
-    "accuracy": lambda: plots.accuracy_points(TABLE),  # regression: seaborn's jitter differed from run to run
-    "curves": lambda: plots.gan_curves(HISTORY),
+    "accuracy": lambda: charts.accuracy_points(TABLE),  # regression: seaborn's jitter differed from run to run
+    "curves": lambda: charts.gan_curves(HISTORY),
 }
 
 
@@ -70,21 +71,21 @@ FIGURES = {
 def test_the_same_figure_gives_the_same_bytes(name, results):
     files = []
     for _ in range(2):
-        path = plots.save(FIGURES[name](), name)
+        path = charts.save(FIGURES[name](), name)
         files.append((path.read_bytes(), path.with_suffix(".svg").read_bytes()))
     assert files[0] == files[1]
 
 
 def test_a_figure_of_images_is_no_svg(results):
-    path = plots.save(FIGURES["rows"](), "rows", picture=True)
+    path = charts.save(FIGURES["rows"](), "rows", picture=True)
     assert [file.name for file in path.parent.iterdir()] == ["rows.png"]
 
 
 def test_a_shown_figure_has_a_text_and_is_closed(results, monkeypatch):
     shown = []
     monkeypatch.setattr(notebook, "display", shown.append)
-    notebook.show(plots.gan_curves(HISTORY), "curves", "Both losses.")
-    assert not plots.plt.get_fignums()
+    notebook.show(charts.gan_curves(HISTORY), "curves", "Both losses.")
+    assert not charts.plt.get_fignums()
     (image,) = shown
     data, metadata = image._repr_mimebundle_()
     assert list(data) == ["image/png"]
@@ -106,7 +107,7 @@ def boxes(figure, texts) -> list:
 
 def test_the_legends_of_the_curves_stand_apart():
     """Regression: at the figure's own size they ran into each other."""
-    figure = plots.gan_curves(HISTORY)
+    figure = charts.gan_curves(HISTORY)
     left, middle, right = boxes(figure, [axis.get_legend() for axis in figure.axes])
     assert left.x1 < middle.x0 < middle.x1 < right.x0
 
@@ -116,7 +117,7 @@ def test_grids_of_the_training_stand_close_under_their_titles(classes, tmp_path)
     """Regression: large gaps, since the axes were higher than the pictures in them."""
     grid = galleries.montage(torch.zeros(4 * len(classes), 3, 28, 28, dtype=torch.uint8), columns=len(classes))
     for step in range(250, 1_750, 250):
-        plots.plt.imsave(tmp_path / f"step-{step:06d}.png", grid)
+        charts.plt.imsave(tmp_path / f"step-{step:06d}.png", grid)
     figure = galleries.training_samples(tmp_path, classes)
     figure.canvas.draw()
     for axis in figure.axes[:6]:
@@ -147,7 +148,7 @@ def test_the_low_data_figure_stays_within_what_an_accuracy_can_be():
         for n in (100, 600)
         for arm in ("original", "mixed:0.25")
     ]
-    figure = plots.low_data(pd.DataFrame(rows))
+    figure = charts.low_data(pd.DataFrame(rows))
     (axis,) = figure.axes
     assert axis.get_ylim() == (0, 100)
     (legend,) = figure.legends
@@ -162,7 +163,7 @@ def test_generated_images_alone_have_a_panel_and_a_scale_of_their_own():
         for n in (100, 600)
         for arm, mean in means.items()
     ]
-    figure = plots.low_data(pd.DataFrame(rows))
+    figure = charts.low_data(pd.DataFrame(rows))
     left, right = figure.axes
     assert left.get_ylim()[0] > 80
     assert right.get_ylim()[1] < 50
@@ -176,7 +177,7 @@ def test_generated_images_alone_have_a_panel_and_a_scale_of_their_own():
 def test_the_low_data_figure_shows_every_interval_whole():
     """Regression: one from 46 to 86% was cut at 54."""
     row = {"data.n_real": 100, "arm": "generated", "mean": 66.0, "low": 46.0, "high": 86.0}
-    (axis,) = plots.low_data(pd.DataFrame([row])).axes
+    (axis,) = charts.low_data(pd.DataFrame([row])).axes
     lowest, highest = axis.get_ylim()
     assert lowest < 46 < 86 < highest
 
@@ -191,7 +192,7 @@ def test_levels_draw_a_panel_a_factor_and_a_point_a_level():
             "high": [2.0, 3, 4],
         }
     )
-    axes = plots.levels(found, "accuracy").axes
+    axes = charts.levels(found, "accuracy").axes
     assert [axis.get_title(loc="left") for axis in axes] == ["a", "b"]
     assert [[text.get_text() for text in axis.texts] for axis in axes] == [["1.00", "2.00"], ["3.00"]]
 
@@ -202,7 +203,7 @@ def test_differences_have_signs_and_a_claim_stands_out():
         {"factor": "a", "level": levels, "mean": [-0.2, 0.3], "low": [-0.4, None], "high": [0.1, None]}
     )
     for claims in ([True, False], [False, False]):
-        (axis,) = plots.levels(found.assign(claim=claims), "points", differences=True).axes
+        (axis,) = charts.levels(found.assign(claim=claims), "points", differences=True).axes
         assert [text.get_text() for text in axis.texts] == ["\N{MINUS SIGN}0.20", "+0.30"]
         labels = axis.get_yticklabels()
         assert labels[0].get_text() == "half of the real images replaced\nby generated ones"
@@ -214,7 +215,7 @@ def test_differences_have_signs_and_a_claim_stands_out():
 def test_a_panels_title_does_not_touch_the_scale_above_it():
     """Regression: the axis of one panel ran into the title of the next."""
     found = pd.DataFrame({"factor": ["a", "b"], "level": "x", "mean": [-7.5, 0.2], "low": [-9.0, 0], "high": [7.0, 1]})
-    figure = plots.levels(found, "points", differences=True)
+    figure = charts.levels(found, "points", differences=True)
     upper, lower = figure.axes
     *ticks, title = boxes(figure, [*upper.get_xticklabels(), lower._left_title])
     assert min(tick.y0 for tick in ticks) > title.y1 + 5
@@ -222,11 +223,11 @@ def test_a_panels_title_does_not_touch_the_scale_above_it():
 
 def test_the_diagonal_of_a_confusion_matrix_is_dark_on_grey():
     counts = pd.DataFrame([[7, 1], [2, 9]], index=["a", "b"], columns=["a", "b"])
-    figure = plots.confusion(counts, "a title")
+    figure = charts.confusion(counts, "a title")
     (axis,) = figure.axes
     assert "number of images" in figure.get_suptitle()
     diagonal = [text for text in axis.texts if text.get_text() in "79"]
-    assert {text.get_color() for text in diagonal} == {plots.mpl.rcParams["text.color"]}
+    assert {text.get_color() for text in diagonal} == {charts.mpl.rcParams["text.color"]}
     red, *others, _ = axis.get_facecolor()
     assert 0.8 < red < 0.95
     assert set(others) == {red}
@@ -245,7 +246,7 @@ def test_the_effects_stand_at_their_sizes_with_their_intervals():
         for n in (100, 50, 600)
     ]
     labels = {"mixed_add": "generated images, added", "original": "random rotation"}
-    axes = plots.effects(pd.DataFrame(rows), labels).axes
+    axes = charts.effects(pd.DataFrame(rows), labels).axes
     assert [axis.get_title(loc="left") for axis in axes] == list(labels.values())
     for axis, values in zip(axes, ([-0.5, -1, -6], [0.5, 1, 6]), strict=True):
         lines = [line.get_ydata().tolist() for line in axis.get_lines() if len(line.get_ydata()) == 3]

@@ -5,13 +5,14 @@ import re
 import pytest
 import torch
 
-from rag_lib import pretrained, study
-from rag_lib.__main__ import main
-from rag_lib.errors import UserError
-from rag_lib.generate import generate, load_generator, sample
-from rag_lib.presets import resolve
-from rag_lib.pretrained import pretrained_names
-from rag_lib.storage import load_weights, save_weights, sha256
+from rag_lib.base import UserError
+from rag_lib.cli import main
+from rag_lib.gan import pretrained
+from rag_lib.gan.pretrained import pretrained_names
+from rag_lib.runtime.files import load_weights, save_weights, sha256
+from rag_lib.settings.presets import resolve
+from rag_lib.study import conduct as study
+from rag_lib.synthetic.generate import generate, load_generator, sample
 
 SETTINGS = resolve(preset="smoke")
 
@@ -120,7 +121,7 @@ def test_an_unknown_name_and_a_bad_one_are_refused_in_one_line(published, gan, c
 
 
 def test_a_generator_too_large_for_git_is_refused(gan, folder, monkeypatch, capsys):
-    monkeypatch.setattr("rag_lib.publish_generator.MAX_BYTES", 1_000)
+    monkeypatch.setattr("rag_lib.synthetic.publish.MAX_BYTES", 1_000)
     assert main(["publish", gan.id, "digits"]) == 2
     assert "must be at most 0.00 MB" in capsys.readouterr().err
     assert not folder.exists()

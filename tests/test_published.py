@@ -5,10 +5,12 @@ import shutil
 import pandas as pd
 import pytest
 
-from rag_lib import answers, plans, published, study
-from rag_lib.__main__ import main
-from rag_lib.errors import UserError
-from rag_lib.published import REGISTRY, Study, registry
+from rag_lib.analysis import answers, published
+from rag_lib.analysis.published import REGISTRY, Study, registry
+from rag_lib.base import UserError
+from rag_lib.cli import main
+from rag_lib.study import conduct as study
+from rag_lib.study import designs
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("classifier", 1_042), ("quality", 129)])
@@ -95,7 +97,7 @@ def test_a_study_is_computed_by_its_name_and_read_in_its_order(results, monkeypa
     tiny = Study("tiny", "?", "", "ablation", parameters=given)
     monkeypatch.setattr(published, "registry", lambda: {"tiny": tiny})
     assert (len(tiny.rows), len(tiny.quality), tiny.missing) == (0, 0, 8)
-    study.run([plans.ablation(**given)["output", "S * X"]])
+    study.run([designs.ablation(**given)["output", "S * X"]])
     half = Study("tiny", "?", "", "ablation", parameters=given)
     assert (list(half.rows["level"]), list(half.rows["replicate"]), half.missing) == (["S * X"] * 2, [0, 1], 4)
     assert "4 more runs are not published" in published.how(half)

@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 import torch
 
-from rag_lib import study
-from rag_lib.augment import preprocess
-from rag_lib.images import stratified_split
-from rag_lib.presets import resolve
-from rag_lib.quality import distances, features, look, memorisation, neighbourhoods
-from rag_lib.train_classifier import load_classifier
+from rag_lib.classifiers.train import load_classifier
+from rag_lib.data.images import stratified_split
+from rag_lib.data.preprocess import preprocess
+from rag_lib.settings.presets import resolve
+from rag_lib.study import conduct as study
+from rag_lib.synthetic.quality import distances, features, look, memorisation, neighbourhoods
 
 # a minute's training is not needed for features that tell digits from noise
 SETTINGS = resolve(preset="smoke", overrides={"cnn.steps": 60, "cnn.lr": 5e-3, "classifier.batch_size": 64})

@@ -19,14 +19,14 @@ import pytest
 import torch
 from torch import nn
 
-from rag_lib import checkpoint
-from rag_lib.checkpoint import Steps, checkpoints
-from rag_lib.config import ClassifierConfig, GanConfig
-from rag_lib.errors import UserError
-from rag_lib.generate import load_generator
-from rag_lib.runs import clean_runs, collect, list_runs, lock_of, run_id
-from rag_lib.storage import load_checkpoint, load_weights, locked, save_checkpoint, save_weights, write_whole
-from rag_lib.train_gan import train_gan
+from rag_lib.base import UserError
+from rag_lib.gan.train import train_gan
+from rag_lib.runtime import steps as checkpoint
+from rag_lib.runtime.files import load_checkpoint, load_weights, locked, save_checkpoint, save_weights, write_whole
+from rag_lib.runtime.steps import Steps, checkpoints
+from rag_lib.runtime.store import clean_runs, collect, list_runs, lock_of, run_id
+from rag_lib.settings.config import ClassifierConfig, GanConfig
+from rag_lib.synthetic.generate import load_generator
 
 on_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at processes in /proc")
 real_signals = pytest.mark.skipif(os.name != "posix", reason="forks and POSIX signals")
@@ -164,8 +164,8 @@ def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
     manager, client = start_new_kernel()
     try:
         client.execute(
-            "from rag_lib.data import load\nfrom rag_lib.presets import resolve\n"
-            "from rag_lib.train_gan import train_gan\n"
+            "from rag_lib.data import load\nfrom rag_lib.settings.presets import resolve\n"
+            "from rag_lib.gan.train import train_gan\n"
             "settings = resolve(preset='smoke', overrides={'gan.steps': 200000})\n"
             "train_gan(settings.gan, load(settings.data).train)"
         )

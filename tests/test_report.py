@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
-from rag_lib import answers, paper, report, report_gan
-from rag_lib.arms import arm_order
-from rag_lib.images import Images
-from rag_lib.presets import resolve
-from rag_lib.runs import Run
-from rag_lib.statistics import contrasts
+from rag_lib.analysis import answers, paper, tables, words
+from rag_lib.analysis.statistics import contrasts
+from rag_lib.data.images import Images
+from rag_lib.runtime.store import Run
+from rag_lib.settings.presets import resolve
+from rag_lib.study.arms import arm_order
 
 
 def table(values: dict[str, list[float]], replicates: int = 1) -> pd.DataFrame:
@@ -31,9 +31,9 @@ GROUPS = {"generated": [90.0, 92.0], "original": [98.0, 99.0], "mixed": [97.0, 9
 
 
 def test_summary_and_conclusion_say_what_the_table_says():
-    summary = report.summary(table(GROUPS))
+    summary = tables.summary(table(GROUPS))
     assert summary.loc["cnn"].to_dict() == {"generated": 91.0, "original": 98.5, "mixed": 97.25, "mixed:0.25": 98.25}
-    text = report.conclusion(table(GROUPS))
+    text = tables.conclusion(table(GROUPS))
     assert "98.50% from the original images, 91.00% (-7.50) from generated images alone, 97.25% (-1.25)" in text
     assert "one generator and one draw of the real images" in text
 
@@ -41,8 +41,8 @@ def test_summary_and_conclusion_say_what_the_table_says():
 def test_all_tables_round_alike():
     """Regression: a mean of 81.595 stood as 81.60 in one table and as 81.59 in another."""
     rows = table({"original": [81.77, 81.42]})
-    assert report.summary(rows).loc["cnn", "original"] == 81.59
-    assert report.summary_with_intervals(rows).loc["cnn", "original"] == "81.59"
+    assert tables.summary(rows).loc["cnn", "original"] == 81.59
+    assert tables.summary_with_intervals(rows).loc["cnn", "original"] == "81.59"
 
 
 def test_differences_are_those_of_the_replicates_that_have_both_groups():
@@ -51,23 +51,23 @@ def test_differences_are_those_of_the_replicates_that_have_both_groups():
     other = rows["replicate"] > 0
     rows.loc[other, "test_accuracy"] += 3.0
     rows = rows[(rows["arm"] == "original") | ~other]
-    assert "96.00% (+1.00 over 1 of 5 replicates)" in report.conclusion(rows)
+    assert "96.00% (+1.00 over 1 of 5 replicates)" in tables.conclusion(rows)
     apart = rows[(rows["arm"] == "mixed") | (rows["replicate"] > 0)]  # no replicate has both
-    assert "96.00% from" in report.conclusion(apart)
+    assert "96.00% from" in tables.conclusion(apart)
 
 
 def test_a_verdict_comes_with_five_replicates_and_the_intervals_with_three():
-    assert "at least 5 replicates" in report.conclusion(table(GROUPS, replicates=4))
-    text = report.conclusion(table(GROUPS, replicates=5))
+    assert "at least 5 replicates" in tables.conclusion(table(GROUPS, replicates=4))
+    text = tables.conclusion(table(GROUPS, replicates=5))
     assert "cnn: Do they help in place of real ones (the paper's claim: of half)? **hurts: -1.25 points" in text
-    (row,) = report.summary_with_intervals(table(GROUPS, replicates=3)).to_dict("records")
+    (row,) = tables.summary_with_intervals(table(GROUPS, replicates=3)).to_dict("records")
     assert row["original"].startswith("98.52 (")
-    (row,) = report.summary_with_intervals(table(GROUPS, replicates=2)).to_dict("records")
+    (row,) = tables.summary_with_intervals(table(GROUPS, replicates=2)).to_dict("records")
     assert row["original"] == "98.51"
 
 
 def test_a_comparison_without_the_original_images_has_no_differences():
-    text = report.conclusion(table({"generated": [90.0, 92.0]}))
+    text = tables.conclusion(table({"generated": [90.0, 92.0]}))
     assert "91.00% from generated images alone" in text
     assert "difference" not in text
 
@@ -84,10 +84,10 @@ def levels(accuracies: dict[str, list[float]]) -> tuple[pd.DataFrame, pd.DataFra
 
 def test_the_ablation_names_what_its_intervals_allow():
     runs, quality = levels({"SPAM": [96.0, 96.5, 97.0], "none": [95.0, 95.6, 96.0], "SE": [95.0, 97.5, 97.0]})
-    shown = report.level_table(runs, quality)
+    shown = tables.level_table(runs, quality)
     assert shown.loc[("attention", "SPAM"), "accuracy (%)"] == "96.50"
     assert shown.loc[("attention", "none"), "parameters of G"] == "1,234,567"
-    text = report.ablation_conclusion(runs)
+    text = tables.ablation_conclusion(runs)
     assert "attention, **none** against SPAM: -0.97 points (95% interval -1.11 to -0.82)" in text
     assert "**SE** against SPAM: +0.00 points" in text
     assert "a verdict wants at least 5 replicates" in text
@@ -96,14 +96,14 @@ def test_the_ablation_names_what_its_intervals_allow():
 def test_the_ablation_gives_its_verdicts_with_five_replicates():
     spam = [96.0, 96.5, 97.0, 96.2, 96.4]
     runs, _ = levels({"SPAM": spam, "none": [v - 1 - 0.1 * i for i, v in enumerate(spam)], "SE": spam[::-1]})
-    text = report.ablation_conclusion(runs)
+    text = tables.ablation_conclusion(runs)
     assert re.search(r"\*\*none\*\* against SPAM: -1.20 points .*: they differ$", text, flags=re.M)
     assert re.search(r"\*\*SE\*\* against SPAM: .*: undecided$", text, flags=re.M)
     assert "a verdict wants" not in text
 
 
 @pytest.mark.parametrize(
-    ("real", "fake", "words"),
+    ("real", "fake", "said"),
     [
         (0.55, 0.48, "both are near 0.5"),
         (0.97, 0.02, "**D wins**: it takes real images for real with 0.97"),
@@ -111,47 +111,47 @@ def test_the_ablation_gives_its_verdicts_with_five_replicates():
         (0.66, 0.39, "at the balance"),
     ],
 )
-def test_the_gans_conclusion_follows_from_its_history(real, fake, words, tmp_path):
+def test_the_gans_conclusion_follows_from_its_history(real, fake, said, tmp_path):
     steps = range(1, 101)
     history = pd.DataFrame({"step": steps, "d_real": [0.5] * 90 + [real] * 10, "d_fake": [0.5] * 90 + [fake] * 10})
     history = history.assign(loss_d=1.0, loss_g=1.0)
     history.to_csv(tmp_path / "history.csv", index=False)
-    text = report_gan.gan_conclusion(resolve(overrides={"gan.steps": 100}), Run("gan-x", tmp_path, {}, reused=True))
-    assert words in text
+    text = words.gan_conclusion(resolve(overrides={"gan.steps": 100}), Run("gan-x", tmp_path, {}, reused=True))
+    assert said in text
     assert f"real images {real:.2f} and generated ones {fake:.2f} on average" in text
     assert ("D wins" in text) == (real - fake > 0.8)
 
 
 def test_passes_say_what_the_steps_mean():
-    text = report.passes(resolve(preset="quick"), n_train=3_500)
+    text = tables.passes(resolve(preset="quick"), n_train=3_500)
     assert text.splitlines()[0] == "cnn: 1,000 steps of 64 images, 18.3 passes over 3,500, 3 seeds"
 
 
 def test_an_ablation_of_one_replicate_speaks_of_no_intervals():
     runs, _ = levels({"SPAM": [96.0], "none": [95.0]})
-    text = report.ablation_conclusion(runs)
+    text = tables.ablation_conclusion(runs)
     assert text.startswith("Paired differences over 1 replicate. They describe these runs; a verdict wants at least 5")
     assert "interval" not in text
 
 
 def test_an_ablation_without_its_first_level_compares_with_nothing_else():
     runs, _ = levels({"SE": [95.0, 97.5], "none": [95.0, 95.6]})
-    assert "against" not in report.ablation_conclusion(runs)
+    assert "against" not in tables.ablation_conclusion(runs)
 
 
 def test_verdicts_say_when_nothing_can_be_asked_and_when_draws_overlap():
     five = table({"generated": [90.0, 92.0], "mixed": [97.0, 97.5]}, replicates=5)
-    assert report.verdicts(five)[0].startswith("None of the questions")
+    assert tables.verdicts(five)[0].startswith("None of the questions")
     whole = table(GROUPS, replicates=5).assign(**{"data.n_real": 0})
-    assert "share most of it" in report.verdicts(whole)[-1]
-    assert "share most of it" not in report.verdicts(table(GROUPS, replicates=5))[-1]
+    assert "share most of it" in tables.verdicts(whole)[-1]
+    assert "share most of it" not in tables.verdicts(table(GROUPS, replicates=5))[-1]
 
 
 def test_a_question_with_too_few_replicates_is_named_beside_those_that_are_answered():
     """Regression: the classifier alone was named, whose other questions had their verdicts."""
     rows = table({"original": [95.0, 95.1], "mixed_add": [96.0, 96.1], "mixed_add:10": [97.0, 97.1]}, replicates=5)
     rows = rows[(rows["arm"] != "mixed_add:10") | (rows["replicate"] < 4)]
-    lines = report.verdicts(rows)
+    lines = tables.verdicts(rows)
     assert lines[0].startswith("- cnn: Do generated images help when they are added? **helps")
     assert lines[2].endswith(": cnn, mixed_add:10 (4).")
 
@@ -163,13 +163,13 @@ def test_variants_of_an_arm_stand_in_the_order_of_their_numbers():
 
 def test_classifiers_with_unequal_replicates_are_not_said_to_rest_on_as_many():
     rows = pd.concat([table(GROUPS, replicates=3), table(GROUPS).assign(classifier="resnet18")])
-    assert "rests on at most 3 generators and 3 draws of" in report.verdicts(rows)[0]
-    assert "rests on 3 generators and 3 draws of" in report.verdicts(table(GROUPS, replicates=3))[0]
+    assert "rests on at most 3 generators and 3 draws of" in tables.verdicts(rows)[0]
+    assert "rests on 3 generators and 3 draws of" in tables.verdicts(table(GROUPS, replicates=3))[0]
 
 
 def test_those_with_too_few_replicates_are_named_in_one_line_behind_the_verdicts():
     rows = pd.concat([table(GROUPS, replicates=5), table(GROUPS).assign(classifier="resnet18")])
-    *judged, gap, few = [line for line in report.verdicts(rows) if "share most of it" not in line]
+    *judged, gap, few = [line for line in tables.verdicts(rows) if "share most of it" not in line]
     assert all(line.startswith("- cnn: ") for line in judged)
     assert (gap, few) == ("", "Too few replicates for a verdict (at least 5): resnet18 (1).")
 
@@ -177,7 +177,7 @@ def test_those_with_too_few_replicates_are_named_in_one_line_behind_the_verdicts
 def test_a_class_that_a_labeller_never_sees_is_left_out(tmp_path):
     pd.DataFrame([[3, 1], [0, 0]], index=["a", "b"], columns=["a", "b"]).to_csv(tmp_path / "confusion.csv")
     metrics = {"judge_test_accuracy": 0.9, "gan_test_accuracy": 0.75}
-    text = report_gan.gallery_conclusion(Run("quality-x", tmp_path, metrics, reused=True))
+    text = words.gallery_conclusion(Run("quality-x", tmp_path, metrics, reused=True))
     assert "from 75.0% (a) to 75.0% (a)" in text
 
 
@@ -185,7 +185,7 @@ def test_the_hinge_loss_is_not_reported_as_probabilities(tmp_path):
     history = pd.DataFrame({"step": range(1, 21), "d_real": 0.95, "d_fake": 0.1, "loss_d": 1.0, "loss_g": 1.0})
     history.to_csv(tmp_path / "history.csv")
     settings = resolve(overrides={"gan.loss": "hinge"})
-    text = report_gan.gan_conclusion(settings, Run("gan-x", tmp_path, {}, reused=True))
+    text = words.gan_conclusion(settings, Run("gan-x", tmp_path, {}, reused=True))
     assert "D wins" not in text
     assert "no probabilities" in text
 
@@ -195,13 +195,13 @@ def test_the_sizes_of_classes_are_told_in_a_few_words():
         y = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         return Images(torch.zeros(len(y), 1, 28, 28, dtype=torch.uint8), y, ("robin", "wren", "零")[: len(counts)])
 
-    assert report.class_sizes(images(5, 5)) == "5 of each class"
-    assert report.class_sizes(images(1_200, 40, 3)) == "from 3 of 零 to 1,200 of robin"
+    assert tables.class_sizes(images(5, 5)) == "5 of each class"
+    assert tables.class_sizes(images(1_200, 40, 3)) == "from 3 of 零 to 1,200 of robin"
 
 
 def test_a_caption_names_what_the_judge_sees_where_it_is_another_class():
     looked = pd.DataFrame({"asked": [0, 1], "seen": [0, 0]})
-    assert report_gan.as_seen(looked, ("robin", "wren")) == ["robin", "wren\n→ robin"]
+    assert words.as_seen(looked, ("robin", "wren")) == ["robin", "wren\n→ robin"]
 
 
 def asked(rows: pd.DataFrame) -> pd.DataFrame:
@@ -262,7 +262,7 @@ def test_generators_of_different_schedules_stand_in_rows_of_their_own():
     rows = [
         row | {"gan.steps": steps, "gan_test_accuracy": a} for steps, a in ((2_500, 97), (10_000, 99), (10_000, 98))
     ]
-    found = report_gan.quality_table(pd.DataFrame(rows))
+    found = words.quality_table(pd.DataFrame(rows))
     assert found["iterations"].tolist() == ["2,500", "10,000"]
     assert found["generators"].tolist() == [1, 2]
     assert found["GAN-test (%)"].tolist() == ["97.00 (0.50)", "98.50 (0.50)"]

@@ -6,11 +6,21 @@ from dataclasses import fields, replace
 import pandas as pd
 import pytest
 
-from rag_lib import config as config_module
-from rag_lib import runs as runs_module
-from rag_lib.config import ClassifierConfig, DataConfig, GanConfig, as_dict
-from rag_lib.errors import UserError
-from rag_lib.runs import Run, cached, clean_runs, collect, list_runs, names_itself, run_folder, run_id, write_json
+from rag_lib.base import UserError
+from rag_lib.runtime import store as runs_module
+from rag_lib.runtime.store import (
+    Run,
+    cached,
+    clean_runs,
+    collect,
+    list_runs,
+    names_itself,
+    run_folder,
+    run_id,
+    write_json,
+)
+from rag_lib.settings import config as config_module
+from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig, as_dict
 
 CONFIG = GanConfig()
 

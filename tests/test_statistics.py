@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from rag_lib.statistics import MIN_REPLICATES, contrasts, effect_size, holm, images_worth, intervals, replicates
+from rag_lib.analysis.statistics import (
+    MIN_REPLICATES,
+    contrasts,
+    effect_size,
+    holm,
+    images_worth,
+    intervals,
+    replicates,
+)
 
 QUESTIONS = {"one?": ("a", "b"), "two?": ("c", "b")}
 

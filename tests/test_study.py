@@ -11,15 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
-from rag_lib import jobs, paper, plans, plots, report, report_gan, study
-from rag_lib.arms import arm, generated_share, parse_arm
-from rag_lib.config import ARMS, REAL_ARMS, ClassifierConfig
-from rag_lib.data import load
-from rag_lib.errors import UserError
-from rag_lib.images import Images
-from rag_lib.presets import SEEDS_OF_A_DRAW, replicate, resolve
-from rag_lib.runs import Run, cached, finished
-from rag_lib.storage import save_checkpoint, save_weights, sha256
+from rag_lib.analysis import paper, tables, words
+from rag_lib.base import UserError
+from rag_lib.data.datasets import load
+from rag_lib.data.images import Images
+from rag_lib.figures import charts
+from rag_lib.runtime.files import save_checkpoint, save_weights, sha256
+from rag_lib.runtime.store import Run, cached, finished
+from rag_lib.settings.config import ARMS, REAL_ARMS, ClassifierConfig
+from rag_lib.settings.presets import SEEDS_OF_A_DRAW, replicate, resolve
+from rag_lib.study import conduct as study
+from rag_lib.study import designs, plan
+from rag_lib.study.arms import arm, generated_share, parse_arm
 
 SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
 
@@ -36,7 +39,7 @@ def group(spec: str, real: Images, synthetic: Images, seed: int = 0) -> Images:
 
 def classify(settings, splits):
     """The study of these settings on these images, which need not be those that the settings name."""
-    return study.run([settings], partial(jobs.in_order, images=lambda _: splits))
+    return study.run([settings], partial(plan.in_order, images=lambda _: splits))
 
 
 def constant(value: int, n: int = 20, size: int = 28) -> Images:
@@ -99,7 +102,7 @@ def test_an_arm_that_needs_more_generated_images_than_real_ones_gets_them(digits
     table, _ = classify(settings, splits)
     assert table["arm"].tolist() == list(settings.arms)
     assert table["own_test_accuracy"].isna().tolist() == [False, True, True, False, False]
-    shown = report.by_class(table, splits.train)
+    shown = tables.by_class(table, splits.train)
     assert shown["real images"].tolist() == ["4", *["36"] * 9, "328 in all"]
     assert shown.loc["mean of the classes", "balanced"] == pytest.approx(shown["balanced"].iloc[:-1].mean(), abs=0.01)
     # the test digits are as many of each class
@@ -127,7 +130,7 @@ def test_the_yardstick_takes_away_random_rotation_shift_and_mirroring_and_nothin
     settings = resolve(
         preset="smoke", overrides={"data.flip": True, "data.translation": 2}, arms=["original_plain", "original"]
     )
-    plain, original = jobs.configs(settings)
+    plain, original = plan.configs(settings)
     assert plain.data == replace(original.data, rotation=0.0, translation=0, flip=False)
     assert replace(plain, data=original.data, arm="original") == original
 
@@ -151,10 +154,10 @@ def test_a_replicate_fixes_the_draw_and_the_gan_for_all_arms():
     settings = resolve(preset="smoke", seed=7, overrides={"gan.labels": "pseudo"}, replicates=3)
     cells = [replicate(settings, r) for r in range(3)]
     assert [(c.data.split_seed, c.gan.seed) for c in cells] == [(0, 7), (1, 8), (2, 9)]
-    first = [min(c.seed for c in jobs.configs(cell)) for cell in cells]
+    first = [min(c.seed for c in plan.configs(cell)) for cell in cells]
     assert first == [0, SEEDS_OF_A_DRAW, 2 * SEEDS_OF_A_DRAW] == [c.quality.judge.seed for c in cells]
     for cell in cells:
-        shared = {(c.data.split_seed, c.gan and c.gan.seed, c.gan and c.gan.labeller.data) for c in jobs.configs(cell)}
+        shared = {(c.data.split_seed, c.gan and c.gan.seed, c.gan and c.gan.labeller.data) for c in plan.configs(cell)}
         assert shared <= {(cell.data.split_seed, None, None), (cell.data.split_seed, cell.gan.seed, cell.data)}
         assert cell.quality.gan == cell.gan
         assert cell.quality.judge.data == cell.data
@@ -165,10 +168,10 @@ def test_no_two_replicates_share_a_seed_of_a_classifier():
     """Regression: all had the seeds 0, 1, 2, ..., whose effects the intervals over replicates left out."""
     settings = resolve(preset="smoke", overrides={"classifiers": {"cnn": 3}, "gan.labels": "pseudo"}, replicates=5)
     cells = [replicate(settings, r) for r in range(5)]
-    seeds = [{c.seed for c in jobs.configs(cell)} | {cell.gan.labeller.seed} for cell in cells]
+    seeds = [{c.seed for c in plan.configs(cell)} | {cell.gan.labeller.seed} for cell in cells]
     assert len(set.union(*seeds)) == 5 * 4
     other_draw = resolve(preset="smoke", overrides={"data.split_seed": 2, "classifiers": {"cnn": 3}}, seed=2)
-    assert jobs.configs(other_draw)[0].seed == jobs.configs(cells[2])[0].seed  # so that a replicate can be had alone
+    assert plan.configs(other_draw)[0].seed == plan.configs(cells[2])[0].seed  # so that a replicate can be had alone
 
 
 def test_a_run_names_the_weights_it_has_seen_images_of_and_refuses_those_of_another_training(results):
@@ -293,7 +296,7 @@ def test_the_gan_is_judged_on_labels_it_was_asked_for(digits):
     assert counts.to_numpy().sum() == 200
     assert counts.sum(axis=1).tolist() == [20] * 10
     assert run.metrics["gan_test_accuracy"] == pytest.approx(counts.to_numpy().trace() / 200)
-    assert f"{100 * run.metrics['gan_test_accuracy']:.2f}%" in report_gan.gallery_conclusion(run)
+    assert f"{100 * run.metrics['gan_test_accuracy']:.2f}%" in words.gallery_conclusion(run)
 
 
 def test_ours_stand_beside_the_papers_numbers():
@@ -340,9 +343,9 @@ def test_own_images_go_through_the_whole_study(own_images, results):
     assert list(table["dataset"].unique()) == ["folder:own"]
     assert str(own_images) not in (results / "tables" / "classify.csv").read_text()
     assert list(quality.confusion().index) == list(quality.confusion().columns) == ["007", "Größe", "NA"]
-    assert "007" in report_gan.gallery_conclusion(quality) or "NA" in report_gan.gallery_conclusion(quality)
-    plots.use_style()
-    plots.save(plots.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}")
+    assert "007" in words.gallery_conclusion(quality) or "NA" in words.gallery_conclusion(quality)
+    charts.use_style()
+    charts.save(charts.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}")
     assert re.fullmatch("folder_own-smoke-[0-9a-f]{6}", settings.name)
     assert (results / "figures" / f"gan_test-{settings.name}.png").exists()
 
@@ -351,9 +354,9 @@ def test_a_plan_reads_an_own_folder_once(own_images, results, capsys):
     """Regression: once a level, with its notices each time."""
     (own_images / "notes.txt").write_text("no image")
     given = {"dataset": f"folder:{own_images}", "preset": "smoke"}
-    low_data = plans.low_data([20, 30], **given)
+    low_data = designs.low_data([20, 30], **given)
     assert capsys.readouterr().out.count("1 files ignored") == 1
-    ablation = plans.ablation(["EMA"], **given)
+    ablation = designs.ablation(["EMA"], **given)
     assert capsys.readouterr().out.count("1 files ignored") == 1
     assert {bool(s.data.content) for s in (*low_data, *ablation.values())} == {True}
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rag_lib import train_gan as module
-from rag_lib.errors import UserError
-from rag_lib.images import concat
-from rag_lib.losses import LOSSES
-from rag_lib.models.gan import Discriminator, Generator
-from rag_lib.presets import resolve
-from rag_lib.provenance import processor
-from rag_lib.train_gan import gan_step, train_gan
+from rag_lib.base import UserError
+from rag_lib.data.images import concat
+from rag_lib.gan import train as module
+from rag_lib.gan.losses import LOSSES
+from rag_lib.gan.networks import Discriminator, Generator
+from rag_lib.gan.train import gan_step, train_gan
+from rag_lib.runtime.provenance import processor
+from rag_lib.settings.presets import resolve
 
 SMOKE = replace(resolve(preset="smoke").gan, precision="fp32")
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from rag_lib.config import GanConfig
-from rag_lib.errors import UserError
-from rag_lib.training import batch_indices, lr_at, pick_device, pick_precision, rng, seed_of, update_average
+from rag_lib.base import UserError
+from rag_lib.runtime.numerics import batch_indices, lr_at, pick_device, pick_precision, rng, seed_of, update_average
+from rag_lib.settings.config import GanConfig
 
 
 def test_batches_cover_each_image_once_an_epoch_in_another_order_each_time():

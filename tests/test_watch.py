@@ -7,11 +7,13 @@ import pytest
 import torch
 from IPython.display import DisplayHandle
 
-from rag_lib import live, notebook, progress
-from rag_lib.plots import gan_curves
-from rag_lib.presets import resolve
-from rag_lib.train_gan import diversity, train_gan
-from rag_lib.watch import FEWEST, Warnings, findings
+from rag_lib import notebook
+from rag_lib.figures import live
+from rag_lib.figures.charts import gan_curves
+from rag_lib.gan.train import diversity, train_gan
+from rag_lib.gan.watch import FEWEST, Warnings, findings
+from rag_lib.runtime import progress
+from rag_lib.settings.presets import resolve
 
 CONFIG = resolve(preset="smoke").gan
 GOOD = {"loss_d": 1.2, "loss_g": 1.0, "d_real": 0.6, "d_fake": 0.4, "diversity": 0.9, "diversity_lowest": 0.7}

@@ -12,12 +12,12 @@ from docs_settings import links as links
 from docs_settings import settings as settings
 from docs_settings import table
 
-from rag_lib import published
-from rag_lib.answers import claim, verdict
+from rag_lib.analysis import published
+from rag_lib.analysis.answers import claim, verdict
+from rag_lib.analysis.statistics import contrasts
+from rag_lib.analysis.tables import interval_table
 from rag_lib.paths import results_dir
-from rag_lib.presets import resolve
-from rag_lib.report import interval_table
-from rag_lib.statistics import contrasts
+from rag_lib.settings.presets import resolve
 
 # Timed by hand, since no table has the time of a whole `make study`.
 MAKE_STUDY_MINUTES = 14

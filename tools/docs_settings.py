@@ -10,11 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rag_lib import config, presets
-from rag_lib.config import CLASSIFIERS
-from rag_lib.overrides import RESERVED, SECTIONS
 from rag_lib.paths import ROOT
-from rag_lib.presets import DATASETS, PRESETS, PRESETS_OF
+from rag_lib.settings import config, presets
+from rag_lib.settings.config import CLASSIFIERS
+from rag_lib.settings.presets import DATASETS, PRESETS, PRESETS_OF
+from rag_lib.study.overrides import RESERVED, SECTIONS
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

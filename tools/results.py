@@ -8,11 +8,11 @@ import textwrap
 import pandas as pd
 
 from docs import change, table, text
-from rag_lib import answers, report
-from rag_lib.answers import claim, compared, verdict, worth
-from rag_lib.paper import BEST_OF_TABLE_2, TABLE_1
-from rag_lib.published import registry, study
-from rag_lib.statistics import contrasts, intervals
+from rag_lib.analysis import answers, tables
+from rag_lib.analysis.answers import claim, compared, verdict, worth
+from rag_lib.analysis.paper import BEST_OF_TABLE_2, TABLE_1
+from rag_lib.analysis.published import registry, study
+from rag_lib.analysis.statistics import contrasts, intervals
 
 ANSWER_ZH = (
     "**我们未能使论文的做法产生益处。** 用生成图像替换 MNIST 的一半数字，"
@@ -45,7 +45,7 @@ def table_1(headings: str = HEADINGS, not_run: str = "not run") -> None:
     cells = []
     for rows in [rows for part in parts for _, rows in part.groupby("classifier", sort=False)]:
         (classifier,), (steps,) = rows["classifier"].unique(), rows["classifier.steps"].unique()
-        paper, ours = TABLE_1.loc[classifier], report.summary(rows).loc[classifier]
+        paper, ours = TABLE_1.loc[classifier], tables.summary(rows).loc[classifier]
         shown = [
             f"{ours[arm]:.2f}" if arm in ours else not_run for arm in ("original", "mixed", "generated", "mixed_add")
         ]
@@ -59,7 +59,7 @@ def bullets() -> None:
     here = "docs/results.md"
     half = compared("table_1", "mixed, against half the steps on real images")
     claim("mixed equals half the steps within 0.1 points", half["low_90"] > -0.1 and half["high_90"] < 0.1)
-    originals = report.summary(answers.of_table_1())["original"]
+    originals = tables.summary(answers.of_table_1())["original"]
     above = WORDS[int((originals > TABLE_1.to_numpy().max()).sum())]
     few = study("few_digits").verdicts.query("arm == 'mixed_add'")
     claim("one beside each helps at no size", "helps" not in set(few["answer"]))
@@ -113,28 +113,28 @@ def show(name: str, says: dict[str, str] | None = None) -> None:
         found = answered[answered.index == asked]
         claim(f"{asked} of {name}: {allowed}", len(found) > 0 and found.str.fullmatch(allowed).all())
     if of.design == "ablation":
-        frame(report.level_table(of.rows, of.quality))
-        print(f"\n{report.ablation_conclusion(of.rows)}")
+        frame(tables.level_table(of.rows, of.quality))
+        print(f"\n{tables.ablation_conclusion(of.rows)}")
     elif of.design == "low-data":
         found = intervals(of.rows, ["data.n_real", "arm"])
         found["shown"] = [f"{row.mean:.2f} ({row.low:.2f} to {row.high:.2f})" for row in found.itertuples()]
         wide = found.pivot(index="data.n_real", columns="arm", values="shown")[list(found["arm"].unique())]
         frame(wide.rename_axis(index="real images", columns=None).rename(index="{:,}".format).fillna(""))
     else:
-        frame(report.summary_with_intervals(of.rows))
+        frame(tables.summary_with_intervals(of.rows))
     if of.design != "ablation" and "too few replicates" not in set(of.verdicts["answer"]) and len(of.verdicts):
         print()
-        frame(report.contrast_table(of.verdicts, answers=True))
+        frame(tables.contrast_table(of.verdicts, answers=True))
     if of.compare:
         print()
-        frame(report.contrast_table(of.compared))
+        frame(tables.contrast_table(of.compared))
     print(f"\n`make study NAME={name}`. Asked: {of.asked[0].lower()}{of.asked[1:]}")
 
 
 def ledger() -> None:
     """Print all verdicts."""
     found = answers.ledger(list(registry().values()))
-    frame(report.contrast_table(found, answers=True))
+    frame(tables.contrast_table(found, answers=True))
     changed = found[found["answer"] != found["answer_of_all"]]
     print()
     others = [f"{row.study}, {row.arm} ({row.answer_of_all})" for row in changed.itertuples()]

@@ -20,11 +20,13 @@ from unittest import mock
 
 import pandas as pd
 
-from rag_lib import checkpoint, train_classifier, train_gan
-from rag_lib.config import ClassifierConfig, GanConfig
+from rag_lib.classifiers import train as train_classifier
+from rag_lib.gan import train as train_gan
 from rag_lib.paths import results_dir
-from rag_lib.provenance import environment
-from rag_lib.training import pick_device, pick_precision
+from rag_lib.runtime import steps as checkpoint
+from rag_lib.runtime.numerics import pick_device, pick_precision
+from rag_lib.runtime.provenance import environment
+from rag_lib.settings.config import ClassifierConfig, GanConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 import plain  # beside this file

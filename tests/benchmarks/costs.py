@@ -11,13 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from rag_lib import checkpoint, train_classifier, train_gan
-from rag_lib.augment import preprocess
-from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
-from rag_lib.images import Images
-from rag_lib.losses import LOSSES
-from rag_lib.models.gan import Discriminator, Generator
-from rag_lib.training import adam, autocast, batch_indices, keep_freed_memory, pick_device, pick_precision, rng
+from rag_lib.classifiers import train as train_classifier
+from rag_lib.data.images import Images
+from rag_lib.data.preprocess import preprocess
+from rag_lib.gan import train as train_gan
+from rag_lib.gan.losses import LOSSES
+from rag_lib.gan.networks import Discriminator, Generator
+from rag_lib.runtime import steps as checkpoint
+from rag_lib.runtime.numerics import adam, autocast, batch_indices, keep_freed_memory, pick_device, pick_precision, rng
+from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig
 
 MNIST = DataConfig(dataset="mnist")
 CIFAR = DataConfig(dataset="cifar10", channels=3, stored_size=32)

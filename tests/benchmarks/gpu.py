@@ -26,14 +26,16 @@ from unittest import mock
 
 import torch
 
-from rag_lib import checkpoint, train_classifier, train_gan
-from rag_lib.checkpoint import checkpoints, newest
-from rag_lib.config import CLASSIFIERS, ClassifierConfig, GanConfig
-from rag_lib.presets import resolve
-from rag_lib.provenance import environment
-from rag_lib.runs import Run, run_folder, run_id
-from rag_lib.storage import load_weights
-from rag_lib.training import pick_device
+from rag_lib.classifiers import train as train_classifier
+from rag_lib.gan import train as train_gan
+from rag_lib.runtime import steps as checkpoint
+from rag_lib.runtime.files import load_weights
+from rag_lib.runtime.numerics import pick_device
+from rag_lib.runtime.provenance import environment
+from rag_lib.runtime.steps import checkpoints, newest
+from rag_lib.runtime.store import Run, run_folder, run_id
+from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, GanConfig
+from rag_lib.settings.presets import resolve
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bench  # beside this file

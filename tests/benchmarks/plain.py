@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2 as transforms
 
-from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
-from rag_lib.images import Images
-from rag_lib.models import convolution
-from rag_lib.models.gan import Discriminator, Generator
-from rag_lib.train_classifier import build
-from rag_lib.training import autocast, pick_device
+from rag_lib.classifiers.train import build
+from rag_lib.data.images import Images
+from rag_lib.gan import fast_convolution
+from rag_lib.gan.networks import Discriminator, Generator
+from rag_lib.runtime.numerics import autocast, pick_device
+from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig
 
 TRIAL_SECONDS = 2.0  # for each number of workers
 
@@ -82,7 +82,7 @@ def gan_step(config: GanConfig, n_classes: int, precision: str) -> Callable[[Ten
     device = pick_device()
     G, D = Generator(config, n_classes).to(device), Discriminator(config, n_classes).to(device)
     for module in [*G.modules(), *D.modules()]:  # torch's own layers, in place of ours that compute the same faster
-        if type(module).__module__ == convolution.__name__:
+        if type(module).__module__ == fast_convolution.__name__:
             base = nn.ConvTranspose2d if isinstance(module, nn.ConvTranspose2d) else nn.Conv2d
             module.forward = partial(base.forward, module)
     criterion = nn.BCEWithLogitsLoss()

@@ -1,0 +1,178 @@
+"""What the published studies say, in sentences, tables and figures: for the README, the report and `make study`."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rag_lib.analysis import tables
+from rag_lib.analysis.published import Study, registry, study
+from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, answer, holm, images_worth, intervals
+from rag_lib.base import UserError
+from rag_lib.figures import charts
+from rag_lib.paths import ROOT
+
+FIGURE = ROOT / "results" / "figures" / "answer.png"
+ANSWER = (
+    "We could not make the paper's proposal help. Replacing half of MNIST's digits by generated ones costs a "
+    "small CNN {half} points of accuracy (95% interval {half_low} to {half_high}) after 10,000 steps. Ten "
+    "generated digits beside each of 100 real ones, from generators with DiffAugment, bring {ten} points, worth "
+    "about {ten_worth} more labelled digits. Shifting these 100 at random by up to two pixels, without a GAN, "
+    "brings {shift}, worth about {shift_worth}. The paper's own schedule, 50,000 steps, was not run."
+)
+
+# of the first figure: by panel, by row, the difference as STUDY/ARM against STUDY/ARM
+OF_FIRST_FIGURE: dict[str, dict[str, tuple[str, str]]] = {
+    "all of MNIST, 10,000 steps": {
+        "half replaced by generated ones: the paper's proposal": ("longer/mixed", "longer/original"),
+        "as many generated ones added": ("longer/mixed_add", "longer/original"),
+    },
+    "600 digits": {
+        "half replaced by generated ones: the paper's proposal": ("half_of_600/mixed", "few_digits/original"),
+        "as many generated ones added": ("few_digits/mixed_add", "few_digits/original"),
+    },
+    "100 digits": {
+        "as many generated ones added": ("few_digits/mixed_add", "few_digits/original"),
+        "ten times as many added": ("ten_without/mixed_add:10", "few_digits/original"),
+        "ten times as many added, DiffAugment": ("ten_beside_each/mixed_add:10", "ten_beside_each/original"),
+        "shifted by up to two pixels, nothing added": ("shifted/original", "ten_beside_each/original"),
+        "shifted, ten times as many added, DiffAugment": ("shifted/mixed_add:10", "ten_beside_each/original"),
+    },
+}
+
+
+ACCURACY = "accuracy on real test images (%)"
+
+
+def claim(words: str, holds: bool) -> None:
+    """Raise `UserError`, which names the claim, where the tables do not bear it."""
+    if not holds:
+        raise UserError(f"the published tables no longer show that {words}; write the sentence anew")
+
+
+def verdict(name: str, arm: str, n_real: int = 0) -> dict:
+    """Return a study's answer to a primary question, as `statistics.contrasts`."""
+    (row,) = study(name).verdicts.query("arm == @arm and `data.n_real` == @n_real").to_dict("records")
+    return row
+
+
+def compared(name: str, question: str, classifier: str = "cnn") -> dict:
+    """Return one of a study's exploratory comparisons, likewise."""
+    (row,) = study(name).compared.query("question == @question and classifier == @classifier").to_dict("records")
+    return row
+
+
+def worth(change: dict) -> list[float]:
+    """Return how many further real digits than 100 a change is worth: its mean, and both ends of its interval.
+
+    Read off the accuracy of `original` against the number of real digits; the curve's own uncertainty is left out.
+    """
+    rows = study("few_digits").rows.query("arm == 'original'")
+    curve = intervals(rows, ["data.n_real"]).set_index("data.n_real")["mean"]
+    return [images_worth(curve, 100, change[end]) for end in ("mean", "low", "high")]
+
+
+def facts() -> dict[str, str]:
+    """Return the numbers of `ANSWER` as texts; raises `UserError` where the tables bear its words no longer."""
+    half, ten = verdict("longer", "mixed"), verdict("ten_beside_each", "mixed_add:10", 100)
+    shift = compared("shifted", "shifts, against none")
+    against = compared("ten_beside_each", "ten times as many, against shifted real digits alone")
+    claim(
+        "replacing half hurts, and ten beside each of 100 help", (half["answer"], ten["answer"]) == ("hurts", "helps")
+    )
+    claim("shifts bring more than ten generated digits each", against["high"] < 0)
+    points = {"half": -half["mean"], "half_low": -half["high"], "half_high": -half["low"]}
+    points |= {"ten": ten["mean"], "shift": shift["mean"]}
+    further = {"ten_worth": worth(ten)[0], "shift_worth": worth(shift)[0]}
+    return {n: f"{v:.2f}" for n, v in points.items()} | {n: f"{round(v, -1):.0f}" for n, v in further.items()}
+
+
+def published_answer() -> str:
+    """Return the study's answer in a few sentences."""
+    return ANSWER.format(**facts())
+
+
+def answer_table() -> pd.DataFrame:
+    """What the first figure shows: one difference a row, in points, with `factor`, `level`, `claim`, `mean`, ..."""
+    parts = []
+    for panel, rows in OF_FIRST_FIGURE.items():
+        for label, pair in rows.items():
+            found = study(pair[0].partition("/")[0]).contrasts({label: pair})
+            found = found if panel.startswith("all") else found[found["data.n_real"] == int(panel.split()[0])]
+            parts.append(found.assign(factor=panel, level=label, claim="the paper" in label))
+    return pd.concat(parts, ignore_index=True)
+
+
+def answer_figure() -> Figure:
+    """Draw what each way of using generated images changes, compared with the same real images, rotated at random."""
+    return charts.levels(answer_table(), "change in accuracy on real test images (points)", differences=True)
+
+
+def figure_of(studied: Study) -> Figure | None:
+    """Draw a study's effects against the number of real images, or its accuracies.
+
+    None where there are too few replicates for intervals, or nothing to compare: the table says as much.
+    """
+    rows = studied.rows
+    if rows["replicate"].nunique() < MIN_FOR_INTERVAL:
+        return None
+    if studied.design == "ablation":
+        return charts.levels(intervals(rows, ["factor", "level"]), ACCURACY)
+    if rows["arm"].nunique() == 1:
+        return None
+    if rows["data.n_real"].nunique() > 1:
+        asked = dict.fromkeys(zip(studied.verdicts["arm"], studied.verdicts["baseline"], strict=True))
+        return charts.effects(studied.verdicts, {arm: f"{arm} against {baseline}" for arm, baseline in asked})
+    found = intervals(rows[rows["arm"] != "generated_shuffled"], ["classifier", "arm"])  # that is at chance
+    return charts.levels(found.assign(factor=found["classifier"], level=found["arm"]), ACCURACY)
+
+
+def table_of(design: str, rows: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
+    """Return a study's accuracies for people: percent, means over its replicates with their 95% intervals."""
+    if design == "ablation":
+        return tables.level_table(rows, quality)
+    return tables.interval_table(rows) if design == "low-data" else tables.summary_with_intervals(rows).T
+
+
+def answer_of(design: str, rows: pd.DataFrame) -> str:
+    """Return a study's answers as Markdown: its verdicts, or that it has too few replicates for one."""
+    if rows.empty:
+        return "Not published yet."
+    if design == "ablation":
+        return tables.ablation_conclusion(rows)
+    if rows["arm"].nunique() == 1:
+        return "One group, for comparisons with other studies."
+    return "\n".join(tables.verdicts(rows, ["classifier", "data.n_real"]))
+
+
+def verdict_table(verdicts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """`statistics.contrasts` of several studies, by the name of the study; only what has a verdict.
+
+    `answer_of_all`: what the answer would be if all of these questions were one study's (Holm's correction over all).
+    """
+    parts = [found.assign(study=name) for name, found in verdicts.items() if len(found)]
+    found = pd.concat(parts) if parts else pd.DataFrame(columns=["study", "arm", "answer"])
+    found = found[found["answer"] != "too few replicates"]
+    strict = holm(found["p"]) if len(found) else []
+    rows = zip(found.to_dict("records"), strict, strict=True)
+    return found.assign(answer_of_all=[answer(row | {"p_holm": p}) for row, p in rows])
+
+
+def ledger(studies: Sequence[Study]) -> pd.DataFrame:
+    """Return every verdict of these studies, as `verdict_table`; one that rests on the very same runs once."""
+    found = verdict_table({s.name: s.verdicts for s in studies if s.design != "ablation"})
+    return found.drop_duplicates(["classifier", "data.n_real", "arm", "baseline", "mean", "p"])
+
+
+def of_table_1() -> pd.DataFrame:
+    """Return the rows that stand in the place of the paper's Table 1."""
+    return pd.concat(study(name).rows for name in ("table_1", "table_1_resnets", "table_1_deep"))
+
+
+def select(studies: Sequence[str] | None) -> list[Study]:
+    """Return the studies of these names, all for None; raises `UserError` for a name that the registry has not."""
+    if studies is None:
+        return list(registry().values())
+    if isinstance(studies, str) or not isinstance(studies, Sequence) or not all(isinstance(n, str) for n in studies):
+        raise UserError(f'studies = {studies!r} must be a list such as ["longer", "few_digits"]')
+    return [study(name) for name in studies]

@@ -1,0 +1,137 @@
+"""The classifiers' training and evaluation (sections 2.1 and 2.3)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rag_lib.classifiers.networks import FastCNN, build_classifier
+from rag_lib.data.images import Images
+from rag_lib.data.preprocess import preprocess
+from rag_lib.runtime.files import load_weights, save_weights
+from rag_lib.runtime.numerics import (
+    autocast,
+    batch_indices,
+    keep_freed_memory,
+    lr_at,
+    optimizer_of,
+    pick_device,
+    pick_precision,
+    rng,
+    seed_of,
+    set_lr,
+)
+from rag_lib.runtime.steps import Steps
+from rag_lib.runtime.store import Run, cached
+from rag_lib.settings.config import ClassifierConfig, as_dict
+
+EVALUATION_BATCH = 250
+KEPT = ("test", "val")  # the sets whose predictions a run keeps
+N_WHITENING = 5_000  # images whose patches' covariance the first layer of `fast_cnn` undoes
+
+
+def train_classifier(
+    config: ClassifierConfig, images: Callable[[], dict[str, Images]], title: str = "", gan: Run | None = None
+) -> Run:
+    """The finished run of this classifier, trained unless it is there already.
+
+    `images()` gives, by name, `train` (the arm's images) and the sets to measure the accuracy on, read
+    once, after the last step: `val`, `test`, and where the arm has synthetic images `generated`. It is
+    called only if the run has to be computed. Metrics: `<set>_accuracy`, in [0, 1]; the folder gets
+    history.csv, confusion.csv (counts on `test`: rows true, columns predicted), predictions.safetensors (the class
+    predicted for each image of `test` and `val`, so that two runs' errors can be paired) and classifier.safetensors.
+    `gan`: whose images are among them.
+    """
+    return cached("classifier", config, lambda folder: _train(config, images(), folder, title), gan)
+
+
+def build(config: ClassifierConfig, n_classes: int) -> nn.Module:
+    """The untrained classifier of this config."""
+    return build_classifier(config.model, config.stem, config.data.channels, config.data.size, n_classes)
+
+
+def load_classifier(run: Run, config: ClassifierConfig, n_classes: int) -> nn.Module:
+    """The trained classifier of a run, ready to predict."""
+    model = build(config, n_classes)
+    weights, _ = load_weights(run.folder / "classifier.safetensors")
+    model.load_state_dict(weights)
+    return model.to(pick_device(), memory_format=torch.channels_last)
+
+
+def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, title: str = "") -> dict:
+    keep_freed_memory()
+    device = pick_device()
+    precision = pick_precision(config.precision, device)
+    train = images["train"].to(device)
+    n_classes = len(train.classes)
+
+    torch.manual_seed(seed_of("classifier", config.seed, "weights"))
+    model = build(config, n_classes).to(device, memory_format=torch.channels_last).train()
+    if isinstance(model, FastCNN):
+        some = batch_indices(
+            len(train), min(len(train), N_WHITENING), seed_of("classifier", config.seed, "whitening"), 0
+        )
+        model.whiten(preprocess(train.x[some.to(device)], config.data))
+    optimizer = optimizer_of(model, config)
+    seed = seed_of("classifier", config.seed, "order")
+
+    title = title or f"{config.model} {config.arm}"
+    with Steps(
+        folder, config.steps, {"model": model, "optimizer": optimizer}, title, f"try a smaller {config.model}.lr"
+    ) as steps:
+        for step in steps:
+            batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
+            x = preprocess(batch.x, config.data, rng("classifier", config.seed, "step", step))
+            set_lr(optimizer, lr_at(config, step))
+            torch.manual_seed(seed_of("classifier", config.seed, "dropout", step))
+            with autocast(precision, device):
+                logits = model(x.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float(), batch.y, label_smoothing=config.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            of_this_batch = (logits.argmax(1) == batch.y).float().mean()
+            steps.log(lr=lr_at(config, step), loss=loss.detach(), accuracy=of_this_batch)
+
+    card = {"config": as_dict(config), "classes": train.classes}
+    save_weights(folder / "classifier.safetensors", model.state_dict(), card)
+    metrics, kept = {}, {}
+    for name, measured in images.items():
+        if name != "train":
+            predicted = predict(model, measured.x, config)
+            metrics[f"{name}_accuracy"] = float((predicted == measured.y).double().mean())
+            if name in KEPT:
+                kept[name] = predicted.to(torch.uint8 if n_classes <= 256 else torch.int32)
+            if name == "test":
+                confusion(measured, predicted).to_csv(folder / "confusion.csv")
+    save_weights(folder / "predictions.safetensors", kept, {"classes": train.classes})
+    return metrics
+
+
+def predict(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
+    """The predicted class of each uint8 image of `x` (N x C x H x W), int64, N, on the CPU."""
+    return evaluate(model, x, config).argmax(1)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
+    """The logits of uint8 images `x` (N x C x H x W), without random preprocessing: N x classes, on the CPU."""
+    device = next(model.parameters()).device
+    precision = pick_precision(config.precision, device)
+    model.eval()
+    logits = []
+    for part in x.split(EVALUATION_BATCH):
+        inputs = preprocess(part.to(device), config.data).contiguous(memory_format=torch.channels_last)
+        with autocast(precision, device):
+            logits.append(model(inputs).cpu())
+    return torch.cat(logits)
+
+
+def confusion(images: Images, predicted: Tensor) -> pd.DataFrame:
+    """Counts of true (rows) against predicted (columns) classes."""
+    k = len(images.classes)
+    counts = torch.bincount(images.y * k + predicted, minlength=k * k).reshape(k, k)
+    return pd.DataFrame(counts.numpy(), index=list(images.classes), columns=list(images.classes))

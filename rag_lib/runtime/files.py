@@ -1,0 +1,153 @@
+"""Files that are whole or absent and tell when a bit has changed, and locks between processes."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import pickle
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from rag_lib.base import UserError
+
+_TEMPORARY = ".tmp"  # in the name of every file that is not whole yet
+
+
+def write_whole(path: Path, *content: bytes | memoryview) -> None:
+    """Writes the parts of `content` to `path`: whole, or the old file stays, whenever the machine stops.
+
+    Beside the file, flushed to disk, then put in its place. Raises `OSError` where that cannot be done, on a
+    full disk for one; the old file is then still there.
+    """
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    try:
+        with open(temporary, "wb") as f:
+            f.writelines(content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def room_for(what: str):
+    """Raises `UserError` where something inside finds no room on the disk."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f"{what}: {e.strerror}; make room and start again, what is there is used") from e
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    write_whole(path, json.dumps(value, indent=1).encode())
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a process that was killed while it wrote has left in `folder`; nobody else may be writing there."""
+    for path in folder.rglob(f"*{_TEMPORARY}*"):
+        path.unlink()
+
+
+def save_weights(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
+    """A safetensors file of these tensors, with `card` (anything that JSON takes) and a SHA-256 of it all inside."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # one entry: safetensors writes several in an order of chance, and the same run must give the same bytes
+    metadata = json.dumps({"card": card, "sha256": _digest(weights, card)})
+    write_whole(path, save(weights, metadata={"rag_lib": metadata}))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the card of such a file; raises `UserError` where it is missing or not as it was written."""
+    try:
+        with safe_open(path, "pt") as f:
+            weights = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (safe_open is no dictionary)
+            metadata = json.loads((f.metadata() or {})["rag_lib"])
+        card, digest = metadata["card"], metadata["sha256"]
+    except FileNotFoundError as e:
+        raise UserError(f"{path} does not exist") from e
+    except (SafetensorError, KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{path} is no file of weights that rag_lib wrote, or a damaged one ({e})") from e
+    if digest != _digest(weights, card):
+        raise UserError(
+            f"{path} is damaged: its SHA-256 is not the one it was written with; delete its run's folder to "
+            "compute it again, or take another copy"
+        )
+    return weights, card
+
+
+def sha256(path: Path) -> str:
+    """Of the whole file, as `sha256sum` prints it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(weights: dict[str, Tensor], card: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+_MAGIC = b"rag_lib checkpoint, sha256 "
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """`state` (tensors, numbers, text, and lists and dictionaries of them) behind a line with its SHA-256."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    write_whole(path, _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n", content)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` wrote, on the CPU; raises `UserError` where a byte differs, and for code in disguise."""
+    header, _, content = path.read_bytes().partition(b"\n")
+    if header != _MAGIC + hashlib.sha256(content).hexdigest().encode():
+        raise UserError(f"{path} is damaged: its SHA-256 is not the one it was written with")
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as e:
+        raise UserError(f"{path} holds something else than numbers; it is not loaded") from e
+
+
+@contextmanager
+def locked(path: Path, waiting: str):
+    """Holds the lock file `path`, alone among all processes; prints `waiting` if another one has it.
+
+    The system frees the lock of a process that dies. The file stays: removing it would let two in.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(waiting, file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock file `path` now."""
+    if not path.exists():
+        return False
+    try:
+        FileLock(path).acquire(blocking=False).lock.release()
+    except Timeout:
+        return True
+    return False

@@ -1,0 +1,135 @@
+"""What both training loops share: device and precision, batches by (seed, step), the schedule, the average."""
+
+import ctypes
+import hashlib
+import math
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from rag_lib.base import UserError
+from rag_lib.settings.config import ClassifierConfig, GanConfig
+
+
+def pick_device() -> torch.device:
+    """CUDA, else Apple's MPS, else the CPU; `RAG_DEVICE` in the environment (cpu, cuda, cuda:1, mps) overrides."""
+    name = os.environ.get("RAG_DEVICE")
+    if not name:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as e:
+        raise UserError(f"RAG_DEVICE = {name!r} cannot be used here ({str(e).splitlines()[0]}); try cpu") from e
+    return device
+
+
+def pick_precision(requested: str, device: torch.device) -> str:
+    """`fp32` or `bf16`: as requested, or, for `auto`, bf16 only where the processor computes in it."""
+    if requested != "auto":
+        return requested
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch >= 2.11
+        return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+    return "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """Convolutions and products in bf16 where `precision` says so; weights and sums stay in fp32."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> None:
+    """Has glibc keep freed memory for the next step instead of handing it back to the system.
+
+    Every step frees and allocates the same tensors; fetching their pages anew takes time, and the
+    process keeps the memory of its largest step. Other C libraries are left as they are.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, -1, -4  # the numbers of malloc.h
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
+def seed_of(*parts: int | str) -> int:
+    """A 63-bit seed from any parts: independent streams without a table of offsets."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def rng(*parts: int | str) -> torch.Generator:
+    """A generator on the CPU seeded by `parts`; the CPU's, so that every device sees the same numbers."""
+    return torch.Generator().manual_seed(seed_of(*parts))
+
+
+@lru_cache(maxsize=2)
+def _permutation(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(n, generator=rng(seed, "epoch", epoch))
+
+
+def batch_indices(n: int, batch_size: int, seed: int, step: int) -> Tensor:
+    """Batch `step` of an endless shuffled stream over `n` images, each once an epoch; int64, `batch_size`.
+
+    It depends on its arguments alone.
+    """
+    start, end = step * batch_size, (step + 1) * batch_size
+    epochs = range(start // n, (end - 1) // n + 1)
+    return torch.cat([_permutation(n, seed, e)[max(0, start - e * n) : end - e * n] for e in epochs])
+
+
+def lr_at(config: GanConfig | ClassifierConfig, step: int) -> float:
+    """The learning rate of iteration `step`.
+
+    `step`: the paper's decay by `lr_gamma` every `lr_step` iterations. `cosine`: up in a line over the
+    first tenth of the training, then down to 0 along half a cosine. `triangle`: up in a line over the first fifth,
+    then down to 0 in a line.
+    """
+    if config.schedule == "triangle":
+        peak = max(1.0, config.steps / 5)
+        return config.lr * min((step + 1) / peak, (config.steps - step) / max(1.0, config.steps - peak), 1.0)
+    if config.schedule == "cosine":
+        warm_up = math.ceil(config.steps / 10)
+        if step < warm_up:
+            return config.lr * (step + 1) / warm_up
+        return config.lr * (1 + math.cos(math.pi * (step - warm_up) / max(1, config.steps - warm_up))) / 2
+    return config.lr * config.lr_gamma ** (step // config.lr_step)
+
+
+def adam(model: nn.Module, config: GanConfig | ClassifierConfig) -> torch.optim.Adam:
+    """Adam with L2 as the paper's PyTorch does it; fused: one pass over all the weights."""
+    betas = (config.beta1, config.beta2)
+    device = next(model.parameters()).device.type
+    return torch.optim.Adam(
+        model.parameters(), config.lr, betas, weight_decay=config.weight_decay, fused=device in ("cpu", "cuda")
+    )
+
+
+def optimizer_of(model: nn.Module, config: ClassifierConfig) -> torch.optim.Optimizer:
+    """Adam, or stochastic gradient descent with Nesterov's momentum `beta1`."""
+    if config.optimizer == "adam":
+        return adam(model, config)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    decay = config.weight_decay
+    return torch.optim.SGD(weights, config.lr, momentum=config.beta1, weight_decay=decay, nesterov=config.beta1 > 0)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * model, batch norm's running statistics included."""
+    pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+    floats = [(a, m) for a, m in pairs if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in floats], [m for _, m in floats], 1 - decay)
+    for a, m in pairs:
+        if not a.is_floating_point():
+            a.copy_(m)

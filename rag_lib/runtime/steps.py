@@ -1,0 +1,185 @@
+"""The steps of a training, such that a run that stops at any moment goes on to the very same result."""
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rag_lib.base import UserError
+from rag_lib.runtime.files import load_checkpoint, save_checkpoint, write_whole
+from rag_lib.runtime.progress import progress
+
+SECONDS_BETWEEN = 15.0  # two checkpoints at least, and more where
+MAX_SHARE = 0.01  # of the time would go into them
+KEPT = 2  # checkpoints: the newest, and the one before it, should the newest be damaged
+N_LOGS = 100  # rows of history.csv
+EXPLODED = 1e4  # a loss as large as this is past any cross-entropy
+
+
+class Steps:
+    """Iterates over the steps of a training, and keeps what is needed to go on after any of them.
+
+        with Steps(folder, 1000, {"model": model, "adam": adam}, "cnn", "try a smaller classifier.lr") as steps:
+            for step in steps:
+                ...
+                steps.log(loss=loss, lr=lr)
+
+    `parts`: everything that a step changes, each with `state_dict` and `load_state_dict`. A step may draw no
+    random number but from generators seeded by its own number; so none has a state to keep. If `folder` has
+    checkpoints, the newest good one is loaded into `parts` and the iteration begins behind it. Checkpoints
+    are written every now and then, and on SIGINT (Ctrl-C, Jupyter's interrupt) and SIGTERM, which take effect
+    between two steps; a second one takes effect at once. At the end `folder` gets history.csv. `advice`: what
+    to try when the training diverges, which raises `UserError` at the step where it does.
+    """
+
+    def __init__(self, folder: Path, total: int, parts: Mapping[str, Any], title: str, advice: str):
+        self.folder, self.total, self.parts, self.title, self.advice = folder, total, parts, title, advice
+        self.done = 0  # steps
+        self.saved: int | None = None  # the step of the newest checkpoint
+        self.history: list[dict[str, float]] = []
+        self._log_every = math.ceil(total / N_LOGS)
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "Steps":
+        self._resume()
+        self._due = time.monotonic() + SECONDS_BETWEEN
+        self._progress = progress(self.total, self.title, self.done)
+        self._bar = self._progress.__enter__()
+        self._take_handlers()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._restore_handlers()
+        self._progress.__exit__(*error)
+        if self._signal is not None and error[0] is None:
+            signal.raise_signal(self._signal)
+
+    def __iter__(self) -> Iterator[int]:
+        while self.done < self.total:
+            yield self.done
+            self.done += 1
+            self._bar.update(1)
+            if self._signal is not None:
+                self.save()
+                self._restore_handlers()
+                number, self._signal = self._signal, None
+                signal.raise_signal(number)
+                self._take_handlers()  # where whoever handled it wants the training to go on
+            elif time.monotonic() >= self._due:
+                self.save()
+        self._state()  # raises where the last step left weights that are not finite
+        table = pd.DataFrame(self.history)
+        write_whole(self.folder / "history.csv", table.to_csv(index=False, lineterminator="\n").encode())
+
+    def log(self, **values: Tensor | float) -> bool:
+        """One step's numbers: the losses among them (by name) are looked at, and every so often all enter the history.
+
+        Returns whether they did. Tensors are scalars. Raises `UserError` if a loss is not finite or has exploded.
+        """
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        fetched = torch.stack([value.float() for value in tensors.values()]).tolist()  # one wait for the device
+        row = {"step": self.done + 1} | values | dict(zip(tensors, fetched, strict=True))
+        for name, value in row.items():
+            if name.startswith("loss") and not abs(value) < EXPLODED:
+                raise self._diverged(f"{name} = {value:g}", row["step"])
+        enters = row["step"] % self._log_every == 0 or row["step"] == self.total
+        if enters:
+            self.history.append(row)
+            losses = (f"{name} {value:.3f}" for name, value in row.items() if name.startswith("loss"))
+            self._bar.set_postfix_str(", ".join(losses), refresh=False)
+        return enters
+
+    def _diverged(self, what: str, step: int) -> UserError:
+        kept = "there is no checkpoint yet" if self.saved is None else f"the checkpoint of step {self.saved} is kept"
+        return UserError(f"{self.title}: {what} at step {step}, the training has diverged; {kept}; {self.advice}")
+
+    def save(self) -> None:
+        """A checkpoint of the state after `done` steps; where there is no room for it, one line: the old one stays."""
+        start = time.monotonic()
+        state = self._state() | {"saved": time.time()}  # not the file's date, which a copy changes
+        try:
+            save_checkpoint(self.folder / f"checkpoint-{self.done:08d}.pt", state)
+        except OSError as e:
+            older = "none yet" if self.saved is None else f"that of step {self.saved} stays"
+            message = f"{self.title}: no checkpoint at step {self.done} ({e.strerror or e}); {older}"
+            print(f"{message}, the training goes on", file=sys.stderr, flush=True)
+        else:
+            self.saved = self.done
+            for path in checkpoints(self.folder)[KEPT:]:
+                path.unlink()
+        now = time.monotonic()
+        self._due = now + max(SECONDS_BETWEEN, (now - start) / MAX_SHARE)
+
+    def _state(self) -> dict[str, Any]:
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        if not _finite(states):
+            raise self._diverged("weights that are not finite", self.done)
+        return {"run": self.folder.name, "done": self.done, "history": self.history, "parts": states}
+
+    def _resume(self) -> None:
+        for path in checkpoints(self.folder):
+            try:
+                state = load_checkpoint(path)
+                if (state["run"], state["parts"].keys()) != (self.folder.name, self.parts.keys()):
+                    raise UserError(f"{path} is a checkpoint of another run ({state['run']})")
+            except UserError as e:
+                refused = path.replace(path.with_suffix(".refused"))  # so that it never counts as one of those kept
+                print(f"{e}; set aside as {refused.name}", file=sys.stderr, flush=True)
+                continue
+            try:
+                for name, part in self.parts.items():
+                    part.load_state_dict(state["parts"][name])
+            except (KeyError, RuntimeError, ValueError) as e:
+                raise UserError(f"{path} is from another version of rag_lib; delete its folder to start anew") from e
+            self.done = self.saved = state["done"]
+            self.history = state["history"]
+            print(f"{self.title}: going on from step {self.done} of {self.total}", file=sys.stderr, flush=True)
+            return
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._signal is not None:
+            self._restore_handlers()
+            signal.raise_signal(number)
+        self._signal = number
+
+    def _take_handlers(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # only there can they be set
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):  # nohup's wish to be left alone is kept
+                    self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, the newest first."""
+    return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
+
+
+def newest(folder: Path) -> dict[str, Any] | None:
+    """What the newest whole checkpoint in `folder` holds; None without one."""
+    for path in checkpoints(folder):
+        try:
+            return load_checkpoint(path)
+        except UserError:  # `Steps` names it when it sets it aside
+            continue
+    return None
+
+
+def _finite(state: Any) -> bool:
+    if isinstance(state, Tensor):
+        return not state.is_floating_point() or bool(torch.isfinite(state).all())
+    values = state.values() if isinstance(state, Mapping) else state if isinstance(state, (list, tuple)) else ()
+    return all(_finite(value) for value in values)

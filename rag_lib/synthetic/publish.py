@@ -1,0 +1,100 @@
+"""A trained generator with a picture and a card in `results/generators`, small enough for git."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import torchvision
+
+from rag_lib.base import UserError
+from rag_lib.gan import pretrained
+from rag_lib.runtime.files import room_for, save_weights, write_whole
+from rag_lib.runtime.store import finished
+from rag_lib.settings.config import as_dict
+from rag_lib.synthetic.export import described, fidelity
+from rag_lib.synthetic.generate import generate, load_generator, to_pil
+
+MAX_BYTES = 2_000_000  # git keeps every version for ever
+
+CARD = """# The generator `{name}`
+
+Draws images of {size} x {size} pixels, {colours}, of {k} classes. It learned for {steps:,} iterations from training
+images of `{dataset}`, and from no others.
+
+![Up to ten images of each class]({name}.png)
+
+*Up to ten images of each class, the first ones; nothing is selected.*
+
+```python
+from rag_lib.synthetic import load_generator, sample
+
+images = sample(load_generator("{name}"), labels=[0, 1, 2], seed=0)
+```
+
+| | |
+|---|---|
+| file | `{name}.safetensors`, {megabytes:.2f} MB, SHA-256 `{digest}` |
+| classes | {classes} |
+| labels | {labels} |
+| GAN-test accuracy | {fidelity} |
+| parameters | {parameters_g:,}, in half precision: no pixel of 1,000 images moves by more than {rounding} of 255 |
+| trained by | run `{run}`: {seconds:,.0f} s on {device}, threads {threads}, torch {torch}, commit {commit} |
+
+It carries the mistakes of its training, and knows nothing beyond those classes. Whether its images make a classifier
+better must be measured, and is in the [study](../../README.md).
+
+Its settings:
+
+```json
+{details}
+```
+"""
+
+
+def publish(id: str, name: str) -> Path:
+    """Writes the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`, its card; returns that.
+
+    From then on `pretrained.py` knows it by this name. Raises `UserError`, before anything is written.
+    """
+    generator, run = load_generator(id), finished(id)
+    if run is None or generator.config.pretrained:
+        raise UserError(f"{id} is no finished training of a GAN; `python -m rag_lib runs` lists them")
+    file, picture, text = (pretrained.FOLDER / f"{name}.{kind}" for kind in ("safetensors", "png", "md"))
+    if not re.fullmatch(r"[a-z0-9_]+", name) or file.exists():
+        raise UserError(f"name = {name!r} must be new, and of lower-case letters, digits and _")
+    half = {key: t.half() if t.is_floating_point() else t for key, t in generator.state_dict().items()}
+    size = sum(tensor.nbytes for tensor in half.values())
+    in_half = copy.deepcopy(generator)
+    in_half.load_state_dict(half)
+    full, stored = (generate(g, 1_000, seed=0) for g in (generator, in_half))
+    rounding = int((full.x.int() - stored.x.int()).abs().max())
+    if size > MAX_BYTES or rounding > 1:
+        raise UserError(
+            f"{id} has {size / 1e6:.2f} MB in half precision, which moves its pixels by up to {rounding} of 255; "
+            f"it must be at most {MAX_BYTES / 1e6:.2f} MB and 1 (a smaller gan.width makes a smaller one)"
+        )
+    config = generator.config
+    facts = {name: run.metrics[name] for name in ("parameters_g", "parameters_d")}
+    facts |= {"run": run.id, "fidelity": fidelity(config, run.folder / "generator.safetensors")}
+    card = {"config": as_dict(config), "classes": generator.classes, "published": facts}
+    with room_for(f"the generator {file}"):
+        pretrained.FOLDER.mkdir(parents=True, exist_ok=True)
+        save_weights(file, half, card)
+        shown = stored.first_of_each_class(10)
+        grid = torchvision.utils.make_grid(shown.x, nrow=10, pad_value=255)
+        to_pil(grid[: shown.x.shape[1]]).save(picture)  # make_grid makes three channels of one
+        content = CARD.format(
+            name=name,
+            k=len(generator.classes),
+            steps=config.steps,
+            megabytes=file.stat().st_size / 1e6,
+            classes=", ".join(generator.classes),
+            rounding=rounding,
+            details=json.dumps(as_dict(config), indent=1, ensure_ascii=False),
+            **described(config, file),
+            **facts,
+            **run.environment(),
+        )
+        write_whole(text, content.encode())
+    return text
