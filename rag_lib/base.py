@@ -1,4 +1,14 @@
-"""The one exception for what a user can mend."""
+"""What every module may use: the one exception for what a user can mend, checked values, and where the folders lie.
+
+Data and results lie in the repository or as RAG_DATA and RAG_RESULTS say, whatever the working directory.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class UserError(ValueError):
@@ -10,3 +20,38 @@ class UserError(ValueError):
 
     def _render_traceback_(self) -> list[str]:
         return [f"Error: {self}"]
+
+
+def data_dir() -> Path:
+    """The datasets' folder: `RAG_DATA`, else `data/` in the repository."""
+    return Path(os.environ.get("RAG_DATA") or ROOT / "data").expanduser().resolve()
+
+
+def results_dir() -> Path:
+    """The results' folder: `RAG_RESULTS`, else `results/` in the repository."""
+    return Path(os.environ.get("RAG_RESULTS") or ROOT / "results").expanduser().resolve()
+
+
+def check_results_dir() -> None:
+    """Raises `UserError` where nothing can be written into the results' folder."""
+    path = results_dir()
+    # not Path.exists, which raises where a folder above is closed
+    there = next(p for p in (path, *path.parents) if os.path.exists(p))
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise UserError(f"{path} cannot be written to; set RAG_RESULTS to a folder that can")
+
+
+def check_value(name: str, value: Any, kind: type, choices=(), low=None, high=None) -> None:
+    """Raises `UserError`, in one line, unless `value` is a `kind` within its choices and bounds."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and kind is float) and type(value) is not kind:
+        hint = {bool: " (papermill reads True and False with capitals)", float: " (YAML wants 1.0e-4, not 1e-4)"}
+        hint = hint.get(kind, "") if isinstance(value, str) else ""
+        raise UserError(f"{name} = {value!r} is {type(value).__name__}; it must be {kind.__name__}{hint}")
+    if choices and value not in choices:
+        raise UserError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(str, choices))}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{name} = {value!r} must be a finite number")
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        bounds = " and ".join(f"{word} {n}" for word, n in (("at least", low), ("at most", high)) if n is not None)
+        raise UserError(f"{name} = {value!r} is out of range; it must be {bounds}")

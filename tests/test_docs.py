@@ -16,9 +16,9 @@ import torchvision
 
 from rag_lib import data
 from rag_lib.analysis import tables
+from rag_lib.base import ROOT
 from rag_lib.cli import main, parser
 from rag_lib.options import parameters
-from rag_lib.paths import ROOT
 from rag_lib.runtime.store import Run
 from rag_lib.settings.presets import resolve
 from rag_lib.study import conduct as study

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rag_lib.base import UserError
+from rag_lib.base import UserError, results_dir
 from rag_lib.data import folder
 from rag_lib.data.archives import name_of
-from rag_lib.paths import results_dir
 
 KEY = "0123456789abcdef"  # a fingerprint where the test is not about fingerprints
 ARCHIVES = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]

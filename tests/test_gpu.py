@@ -15,9 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
-from rag_lib.base import UserError
+from rag_lib.base import ROOT, UserError, data_dir
 from rag_lib.data.datasets import MNIST_MD5
-from rag_lib.paths import ROOT, data_dir
 from rag_lib.runtime import provenance
 from rag_lib.runtime.store import finished
 from rag_lib.settings.config import DataConfig

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
-from rag_lib.paths import ROOT
+from rag_lib.base import ROOT
 
 pytestmark = pytest.mark.slow
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))

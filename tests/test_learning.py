@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rag_lib.base import data_dir
 from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import load
-from rag_lib.paths import data_dir
 from rag_lib.runtime.store import Run
 from rag_lib.settings.presets import resolve
 from rag_lib.study import conduct as study

@@ -22,13 +22,12 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
 
 from rag_lib.analysis import answers, tables
-from rag_lib.base import UserError
+from rag_lib.base import ROOT, UserError
 from rag_lib.cli import NOTEBOOKS, main
 from rag_lib.execute import execute as run_notebook
 from rag_lib.figures import charts
 from rag_lib.gan import pretrained
 from rag_lib.notebook import injected_names
-from rag_lib.paths import ROOT
 from rag_lib.study import conduct as study
 from rag_lib.study import designs
 

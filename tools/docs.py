@@ -16,7 +16,7 @@ from rag_lib.analysis import published
 from rag_lib.analysis.answers import claim, verdict
 from rag_lib.analysis.statistics import contrasts
 from rag_lib.analysis.tables import interval_table
-from rag_lib.paths import results_dir
+from rag_lib.base import results_dir
 from rag_lib.settings.presets import resolve
 
 # Timed by hand, since no table has the time of a whole `make study`.

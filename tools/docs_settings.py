@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rag_lib.paths import ROOT
+from rag_lib.base import ROOT
 from rag_lib.settings import config, presets
 from rag_lib.settings.config import CLASSIFIERS
 from rag_lib.settings.presets import DATASETS, PRESETS, PRESETS_OF

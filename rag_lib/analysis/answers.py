@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from rag_lib.analysis import tables
 from rag_lib.analysis.published import Study, registry, study
 from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, answer, holm, images_worth, intervals
-from rag_lib.base import UserError
+from rag_lib.base import ROOT, UserError
 from rag_lib.figures import charts
-from rag_lib.paths import ROOT
 
 FIGURE = ROOT / "results" / "figures" / "answer.png"
 ANSWER = (

@@ -12,9 +12,7 @@ from typing import Any
 import pandas as pd
 
 from rag_lib.analysis.statistics import contrasts
-from rag_lib.base import UserError
-from rag_lib.paths import ROOT, results_dir
-from rag_lib.settings.checked import check_value
+from rag_lib.base import ROOT, UserError, check_value, results_dir
 from rag_lib.settings.config import Settings
 from rag_lib.settings.presets import resolve
 from rag_lib.study.conduct import TABLES

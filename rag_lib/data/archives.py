@@ -7,8 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from rag_lib.base import UserError
-from rag_lib.paths import ROOT
+from rag_lib.base import ROOT, UserError
 
 
 def file_names(path: str | Path) -> Iterator[str]:

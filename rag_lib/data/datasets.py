@@ -12,10 +12,9 @@ import numpy as np
 import torch
 import torchvision
 
-from rag_lib.base import UserError
+from rag_lib.base import UserError, data_dir
 from rag_lib.data import folder
 from rag_lib.data.images import Images, stratified_split
-from rag_lib.paths import data_dir
 from rag_lib.settings.config import DataConfig
 
 DIGITS = tuple("0123456789")

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from rag_lib.base import UserError
+from rag_lib.base import UserError, results_dir
 from rag_lib.data.archives import entries, file_names, hidden
 from rag_lib.data.images import Images
-from rag_lib.paths import results_dir
 from rag_lib.runtime.files import load_weights, room_for, save_weights
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}

@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from rag_lib.base import UserError
+from rag_lib.base import ROOT, UserError, results_dir
 from rag_lib.data.images import Images
-from rag_lib.paths import ROOT, results_dir
 
 PUBLISHED = ROOT / "results" / "samples"  # by their study
 

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rag_lib.paths import results_dir
+from rag_lib.base import results_dir
 from rag_lib.settings.config import ARMS
 from rag_lib.study.arms import arm_order
 

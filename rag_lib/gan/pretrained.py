@@ -3,8 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from rag_lib.base import UserError
-from rag_lib.paths import ROOT
+from rag_lib.base import ROOT, UserError
 from rag_lib.runtime.files import load_weights, save_weights, sha256
 from rag_lib.settings.config import GanConfig, as_dict, from_dict
 

@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 from rag_lib import __version__
-from rag_lib.paths import ROOT
+from rag_lib.base import ROOT
 from rag_lib.runtime.numerics import pick_device, pick_precision
 from rag_lib.runtime.steps import newest
 

@@ -13,12 +13,11 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from rag_lib.base import UserError
-from rag_lib.paths import results_dir
+from rag_lib.base import UserError, check_value, results_dir
 from rag_lib.runtime.files import is_locked, load_weights, locked, room_for, sha256, sweep, write_json, write_whole
 from rag_lib.runtime.provenance import attempts_at, earlier_attempts, environment, merged
 from rag_lib.runtime.steps import checkpoints
-from rag_lib.settings.checked import Checked, check_value
+from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import NUMERICS, as_dict, from_dict
 
 

@@ -1,10 +1,9 @@
 """Dataclasses whose fields know which values they allow; anything else is refused in one clear line."""
 
-import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from rag_lib.base import UserError
+from rag_lib.base import check_value
 
 
 def setting(default: Any, *, choices: tuple = (), low: float | None = None, high: float | None = None, added=False):
@@ -29,19 +28,3 @@ class Checked:
                 check_value(f"{section}.{f.name}", value, f.type, **allowed)
                 # 1 and 1.0 are the same setting, so they must name the same run
                 object.__setattr__(self, f.name, f.type(value))
-
-
-def check_value(name: str, value: Any, kind: type, choices=(), low=None, high=None) -> None:
-    """Raises `UserError`, in one line, unless `value` is a `kind` within its choices and bounds."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (is_number and kind is float) and type(value) is not kind:
-        hint = {bool: " (papermill reads True and False with capitals)", float: " (YAML wants 1.0e-4, not 1e-4)"}
-        hint = hint.get(kind, "") if isinstance(value, str) else ""
-        raise UserError(f"{name} = {value!r} is {type(value).__name__}; it must be {kind.__name__}{hint}")
-    if choices and value not in choices:
-        raise UserError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(str, choices))}")
-    if kind is float and not math.isfinite(value):
-        raise UserError(f"{name} = {value!r} must be a finite number")
-    if (low is not None and not value >= low) or (high is not None and not value <= high):
-        bounds = " and ".join(f"{word} {n}" for word, n in (("at least", low), ("at most", high)) if n is not None)
-        raise UserError(f"{name} = {value!r} is out of range; it must be {bounds}")

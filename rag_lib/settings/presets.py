@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rag_lib.base import UserError
-from rag_lib.settings.checked import check_value
+from rag_lib.base import UserError, check_value
 from rag_lib.settings.config import (
     PAPER_CLASSIFIERS,
     ClassifierConfig,

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
-from rag_lib.base import UserError
+from rag_lib.base import UserError, check_value
 from rag_lib.data.images import Images, concat, stratified_split
 from rag_lib.runtime.numerics import rng, seed_of
-from rag_lib.settings.checked import check_value
 from rag_lib.settings.config import ARMS, REAL_ARMS, ClassifierConfig, DataConfig
 
 MANY = ("generated", "mixed_add")  # the arms that can have several times as many generated images as real ones

@@ -8,18 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from rag_lib.base import UserError
+from rag_lib.base import UserError, check_results_dir, check_value
 from rag_lib.classifiers.train import build, train_classifier
 from rag_lib.data.datasets import Splits, content_of
 from rag_lib.gan.attention import attention_module
 from rag_lib.gan.pretrained import pretrained_config
 from rag_lib.gan.train import train_gan
 from rag_lib.gan.watch import Warnings, Watch
-from rag_lib.paths import check_results_dir
 from rag_lib.runtime.numerics import pick_device
 from rag_lib.runtime.progress import progress_mode
 from rag_lib.runtime.store import Run, collect, run_id
-from rag_lib.settings.checked import check_value
 from rag_lib.settings.config import ClassifierConfig, EngineConfig, GanConfig, Settings, as_dict
 from rag_lib.settings.presets import resolve
 from rag_lib.study.arms import generated_share, label_of

@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from rag_lib.base import UserError
-from rag_lib.paths import results_dir
+from rag_lib.base import UserError, check_value, results_dir
 from rag_lib.runtime.store import finished, names_itself
-from rag_lib.settings.checked import Checked, check_value
+from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import REAL_ARMS, GanConfig, QualityConfig, Settings, from_dict
 from rag_lib.study.conduct import settings_for
 from rag_lib.study.overrides import check_arms, check_overrides

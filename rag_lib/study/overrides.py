@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from rag_lib.base import UserError
-from rag_lib.settings.checked import Checked, check_value
+from rag_lib.base import UserError, check_value
+from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, DataConfig, EngineConfig, GanConfig, QualityConfig
 from rag_lib.study.arms import parse_arm
 

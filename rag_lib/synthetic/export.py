@@ -5,14 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rag_lib.base import UserError
+from rag_lib.base import UserError, check_value, results_dir
 from rag_lib.data.images import Images
 from rag_lib.gan.networks import Generator, OnePerClass
-from rag_lib.paths import results_dir
 from rag_lib.runtime.files import room_for, sha256, write_whole
 from rag_lib.runtime.provenance import attempts_at, environment
 from rag_lib.runtime.store import names_itself, run_folder, run_id
-from rag_lib.settings.checked import check_value
 from rag_lib.settings.config import GanConfig, as_dict, from_dict
 from rag_lib.synthetic.generate import generate, load_generator, to_pil, weights_of
 

@@ -20,9 +20,9 @@ from unittest import mock
 
 import pandas as pd
 
+from rag_lib.base import results_dir
 from rag_lib.classifiers import train as train_classifier
 from rag_lib.gan import train as train_gan
-from rag_lib.paths import results_dir
 from rag_lib.runtime import steps as checkpoint
 from rag_lib.runtime.numerics import pick_device, pick_precision
 from rag_lib.runtime.provenance import environment

@@ -23,8 +23,7 @@ import pandas as pd
 import torch
 
 from rag_lib.analysis import published
-from rag_lib.base import UserError
-from rag_lib.paths import results_dir
+from rag_lib.base import UserError, results_dir
 from rag_lib.runtime.files import write_whole
 from rag_lib.runtime.steps import checkpoints
 from rag_lib.runtime.store import finished, run_folder

@@ -16,7 +16,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAG_PROGRES
 import pandas as pd
 from ray.cluster_utils import Cluster
 
-from rag_lib.paths import results_dir
+from rag_lib.base import results_dir
 from rag_lib.runtime.provenance import environment
 from rag_lib.settings.config import Settings
 from rag_lib.settings.presets import resolve
