@@ -16,9 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from rag_lib.arms import topping_up
-from rag_lib.augment import diff_augment, preprocess
+from rag_lib.augment import diff_augment, draw_augmentation, draw_preprocessing, preprocess
 from rag_lib.checkpoint import Steps
 from rag_lib.config import GanConfig, as_dict
+from rag_lib.graph import captured, sent_ahead
 from rag_lib.images import Images, concat
 from rag_lib.losses import LOSSES
 from rag_lib.models.gan import Discriminator, Generator
@@ -41,6 +42,7 @@ from rag_lib.training import (
 from rag_lib.watch import Watch
 
 N_SAMPLES = 10  # sample grids over the training
+NO_AUGMENTATION = [lambda x: x] * 3
 
 
 def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, watch: Watch | None = None) -> Run:
@@ -60,18 +62,20 @@ def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, wat
 
 
 def gan_step(
-    G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, augment=lambda x: x
+    G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, augment=NO_AUGMENTATION
 ) -> dict[str, Tensor]:
     """One iteration of Eq. 1: D learns to tell `real` from G(z), then G learns to be taken for real.
 
     `real`: N x C x H x W in [-1, 1]; `y`: the labels of both the real and the generated images; `z`:
-    N x z_dim; `losses`: D's and G's, on logits; `augment`: how images reach D. Returns scalars: the two losses, the
-    mean probabilities D(x) and D(G(z)), and the `diversity` of the generated images, of all classes and lowest.
+    N x z_dim; `losses`: D's and G's, on logits; `augment`: how D's real and generated images, and G's generated ones,
+    reach D. Returns scalars: the two losses, the mean probabilities D(x) and D(G(z)), and the `diversity` of the
+    generated images, of all classes and lowest.
     """
     discriminator_loss, generator_loss = losses
+    augment_real, augment_fake, augment_for_g = augment
     fake = G(z, y)
 
-    real_logits, fake_logits = discriminate(D, augment(real), augment(fake.detach()), y)
+    real_logits, fake_logits = discriminate(D, augment_real(real), augment_fake(fake.detach()), y)
     loss_d = discriminator_loss(real_logits, fake_logits)
     adam_d.zero_grad()
     loss_d.backward()
@@ -80,7 +84,7 @@ def gan_step(
     # G's step needs the gradient through D, not D's own; and D has just changed, so autocast must not take
     # its bf16 copy of D's old weights, which it keeps only of weights that require gradients
     D.requires_grad_(False)
-    loss_g = generator_loss(D(augment(fake), y))
+    loss_g = generator_loss(D(augment_for_g(fake), y))
     adam_g.zero_grad()
     loss_g.backward()
     adam_g.step()
@@ -145,21 +149,33 @@ def _train(
     sample_every = math.ceil(config.steps / N_SAMPLES)
     seed = seed_of("gan", config.seed, "order")
 
+    def draw(step: int) -> dict[str, Tensor]:
+        numbers = rng("gan", config.seed, "step", step)
+        drawn = {"images": batch_indices(len(train), config.batch_size, seed, step)}
+        drawn |= draw_preprocessing(config.batch_size, config.data, numbers)
+        drawn["z"] = torch.randn(config.batch_size, config.z_dim, generator=numbers)
+        if config.diff_augment:
+            augmentations = [draw_augmentation(config.batch_size, config.data.size, numbers) for _ in range(3)]
+            drawn["colours"], drawn["shifts"] = map(torch.stack, zip(*augmentations, strict=True))
+        return drawn | {"lr": torch.tensor(lr_at(config, step), dtype=torch.float64)}
+
+    def iterate(images: Tensor, z: Tensor, lr: Tensor, colours=(), shifts=(), **preprocessing: Tensor):
+        real = preprocess(train.x[images], config.data, **preprocessing).contiguous(memory_format=torch.channels_last)
+        for optimizer in (adam_g, adam_d):
+            set_lr(optimizer, lr)
+        augment = [partial(diff_augment, colour=c, shift=s) for c, s in zip(colours, shifts, strict=True)]
+        with autocast(precision, device):
+            y, losses = train.y[images], LOSSES[config.loss]
+            values = gan_step(G, D, adam_g, adam_d, real, y, z, losses, augment or NO_AUGMENTATION)
+        update_average(average, G, config.ema)
+        return values
+
     parts = {"G": G, "D": D, "average": average, "adam_g": adam_g, "adam_d": adam_d}
+    drawn, iterate = sent_ahead(draw, config.steps, device), captured(iterate, parts, device)
     title = f"GAN {config.data.dataset}" + (f", {train.classes[0]}" if config.only_class >= 0 else "")
     with Steps(folder, config.steps, parts, title, "try a smaller gan.lr") as steps:
         for step in steps:
-            batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
-            numbers = rng("gan", config.seed, "step", step)
-            real = preprocess(batch.x, config.data, numbers).contiguous(memory_format=torch.channels_last)
-            z = torch.randn(config.batch_size, config.z_dim, generator=numbers).to(device)
-            for optimizer in (adam_g, adam_d):
-                set_lr(optimizer, lr_at(config, step))
-            augment = partial(diff_augment, generator=numbers) if config.diff_augment else lambda x: x
-            with autocast(precision, device):
-                values = gan_step(G, D, adam_g, adam_d, real, batch.y, z, LOSSES[config.loss], augment)
-            update_average(average, G, config.ema)
-            logged = steps.log(lr=lr_at(config, step), **values)
+            logged = steps.log(lr=lr_at(config, step), **iterate(**drawn(step)))
 
             if (step + 1) % sample_every == 0 or step + 1 == config.steps:
                 average.eval()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from rag_lib import checkpoint, train_classifier, train_gan
-from rag_lib.augment import preprocess
+from rag_lib.augment import draw_preprocessing, preprocess
 from rag_lib.config import ClassifierConfig, DataConfig, GanConfig
 from rag_lib.images import Images
 from rag_lib.losses import LOSSES
@@ -112,7 +112,8 @@ def data_seconds(config: GanConfig | ClassifierConfig) -> float:
     def draw() -> None:
         step = next(steps)
         batch = images[batch_indices(len(images), config.batch_size, 0, step)]
-        preprocess(batch.x, config.data, rng(0, step)).contiguous(memory_format=torch.channels_last)
+        drawn = draw_preprocessing(len(batch), config.data, rng(0, step))
+        preprocess(batch.x, config.data, **drawn).contiguous(memory_format=torch.channels_last)
 
     return median_seconds(draw, 200)
 
