@@ -14,6 +14,7 @@ import torch
 import torchvision
 from PIL import Image
 from torch import Tensor
+from torch.func import functional_call
 
 from rag_lib.arms import topping_up
 from rag_lib.augment import diff_augment, draw_augmentation, draw_preprocessing, preprocess
@@ -38,6 +39,7 @@ from rag_lib.training import (
     seed_of,
     set_lr,
     update_average,
+    without_start,
 )
 from rag_lib.watch import Watch
 
@@ -50,9 +52,9 @@ def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, wat
 
     `labeller`: where labels are `pseudo`, the run of `config.labeller`; its weights go into the generator's file.
     `watch(history, samples)` is called for each new row of the history, with all rows so far and the samples' folder.
-    The run's folder gets history.csv, samples/step-*.png and generator.safetensors (the moving average
-    where `ema` is set); where `pretrained` is set, the last of these alone, and nothing is trained. Raises
-    `UserError` if a loss stops being finite.
+    The run's folder gets history.csv, samples/step-*.png and generator.safetensors (the moving average where `ema` is
+    set, without the untrained weights that it began with); where `pretrained` is set, the last of these alone, and
+    nothing is trained. Raises `UserError` if a loss stops being finite.
     """
     if config.pretrained:
         return cached("gan", config, lambda folder: adopt(config, folder))
@@ -140,7 +142,7 @@ def _train(
     torch.manual_seed(seed_of("gan", config.seed, "weights"))
     G = Generator(config, n_classes).to(device, memory_format=torch.channels_last)
     D = Discriminator(config, n_classes).to(device, memory_format=torch.channels_last)
-    average = copy.deepcopy(G)
+    start, average = copy.deepcopy(G), copy.deepcopy(G)
     adam_g, adam_d = adam(G, config), adam(D, config)
     columns = min(n_classes, 10)
     y_shown = torch.arange(columns).repeat(4).to(device)
@@ -179,15 +181,17 @@ def _train(
 
             if (step + 1) % sample_every == 0 or step + 1 == config.steps:
                 average.eval()
+                weights = without_start(average, start, config.ema, step + 1)
                 with torch.no_grad():
-                    grid = torchvision.utils.make_grid((average(z_shown, y_shown) + 1) / 2, nrow=columns)
+                    shown = functional_call(average, weights, (z_shown, y_shown))
+                grid = torchvision.utils.make_grid((shown + 1) / 2, nrow=columns)
                 png = BytesIO()
                 torchvision.utils.save_image(grid, png, format="PNG")
                 write_whole(folder / "samples" / f"step-{step + 1:06d}.png", png.getvalue())
             if logged and watch is not None:
                 watch(steps.history, folder / "samples")
 
-    weights = average.state_dict()
+    weights = without_start(average, start, config.ema, config.steps)
     if labeller is not None:
         of_labeller, _ = load_weights(labeller.folder / "classifier.safetensors")
         weights |= {f"labeller.{name}": tensor for name, tensor in of_labeller.items()}

@@ -143,3 +143,16 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     for a, m in pairs:
         if not a.is_floating_point():
             a.copy_(m)
+
+
+@torch.no_grad()
+def without_start(average: nn.Module, start: nn.Module, decay: float, steps: int) -> dict[str, Tensor]:
+    """Return what is saved of an `average` over `steps` that began as `start`, the untrained net.
+
+    decay**steps of it is still `start`, and is taken out; below 1% it is left where it is.
+    """
+    weights, left = average.state_dict(), decay**steps
+    if left <= 0.01:
+        return weights
+    floats = {name: value for name, value in start.state_dict().items() if value.is_floating_point()}
+    return weights | {name: (weights[name] - left * value) / (1 - left) for name, value in floats.items()}
