@@ -6,7 +6,8 @@ import scipy.ndimage
 import torch
 from PIL import Image
 
-from rag_lib.data.preprocess import diff_augment, preprocess
+from rag_lib.data.preprocess import diff_augment, draw_augmentation, draw_preprocessing
+from rag_lib.data.preprocess import preprocess as preprocess_drawn
 from rag_lib.settings.config import DataConfig
 
 STORED = 32
@@ -14,6 +15,12 @@ STORED = 32
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def preprocess(x: torch.Tensor, cfg: DataConfig, generator: torch.Generator | None = None) -> torch.Tensor:
+    """With a generator as in training, without one as in the test."""
+    drawn = {} if generator is None else draw_preprocessing(len(x), cfg, generator)
+    return preprocess_drawn(x, cfg, **drawn)
 
 
 def noise(n: int, channels: int = 1, size: int = 28, seed: int = 0) -> torch.Tensor:
@@ -270,7 +277,7 @@ def test_a_shift_moves_each_image_by_whole_pixels_and_goes_on_by_reflection():
 
 def test_diff_augment_moves_and_recolours_each_image_and_passes_gradients():
     x = torch.zeros(64, 3, 28, 28, requires_grad=True)
-    seen = diff_augment(x + 0, torch.Generator().manual_seed(0))
+    seen = diff_augment(x + 0, *draw_augmentation(64, 28, seeded()))
     assert seen.shape == x.shape
     inner = seen[:, :, 8:20, 8:20].flatten(1)
     assert (inner.amax(1) - inner.amin(1)).max() < 1e-6  # a plain image stays plain but for its border
@@ -284,6 +291,6 @@ def test_diff_augment_moves_and_recolours_each_image_and_passes_gradients():
 
 def test_diff_augment_depends_on_its_generator_alone():
     x = torch.rand(8, 1, 28, 28)
-    one, two, other = (diff_augment(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    one, two, other = (diff_augment(x, *draw_augmentation(8, 28, seeded(seed))) for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)

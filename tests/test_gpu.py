@@ -108,10 +108,12 @@ def test_a_check_measures_every_kind_beside_the_plain_loops(gpu, monkeypatch, tm
     monkeypatch.setattr(gpu.bench, "random_images", lambda config: few)
     assert gpu.check("smoke", 0.03, tmp_path) == 0
     table = pd.read_csv(tmp_path / "check.csv").set_index(["what", "measured"])["value"]
+    loops = ("ours", "ours without a graph", "plain", "plain_bf16")
     for kind in ("GAN", "cnn"):
-        assert all(float(table[kind, f"{loop}, images/s"]) > 0 for loop in ("ours", "plain", "plain_bf16"))
-    same = r"from step [1-5]\d; weights differ by 0, of two whole runs by 0"  # as they must be on a CPU
-    assert re.fullmatch(same, table["GAN", "killed and resumed"])
+        assert all(float(table[kind, f"{loop}, images/s"]) > 0 for loop in loops)
+    same = "weights differ by 0, of two alike by 0"  # as they must be on a CPU
+    assert re.fullmatch(rf"from step [1-5]\d; {same}", table["GAN", "killed and resumed"])
+    assert [table[kind, "plain calls against a graph, 200 steps"] for kind in ("GAN", "cnn")] == [same, same]
     assert "convolution" in (tmp_path / "profile.txt").read_text()
 
 

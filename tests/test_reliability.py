@@ -408,6 +408,20 @@ def test_a_loss_that_diverges_stops_at_once_and_keeps_the_last_good_checkpoint(t
     assert [load_checkpoint(p)["done"] for p in checkpoints(toy.folder)] == [6, 5]
 
 
+@pytest.mark.parametrize("often_saved", [False, True])
+def test_a_device_that_runs_behind_is_stopped_by_a_loss_that_exploded_since_the_last_look(
+    tmp_path, request, monkeypatch, often_saved
+):
+    """At the next row of the history, here of every tenth step, or at the next checkpoint, which is not written."""
+    monkeypatch.setattr(checkpoint, "BEHIND", ("cpu",))
+    if often_saved:
+        request.getfixturevalue("often")
+    toy = Toy(tmp_path / "toy", total=1_000)
+    where = "step 13, .*; the checkpoint of step 12 is kept" if often_saved else "steps 11 to 20, .*; there is no"
+    with pytest.raises(UserError, match=f"loss = 20000 at {where}"):
+        toy.run(loss_at={12: 2e4})
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path, often):
     toy = Toy(tmp_path / "toy")
     with torch.no_grad():

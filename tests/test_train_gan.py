@@ -58,6 +58,13 @@ def test_numerics_guards_the_gans_numbers(digits):
     assert {k: metrics[k] for k in expected} == pytest.approx(expected, abs=2e-3)
 
 
+def test_a_slow_average_of_few_steps_holds_no_untrained_weights(digits):
+    """After one step it is the generator itself, and not 99.9% of its start, which draws noise."""
+    slow, none = (weights(train_gan(replace(SMOKE, steps=1, ema=ema), digits.train)) for ema in (0.999, 0.0))
+    for name, value in none.items():
+        torch.testing.assert_close(slow[name], value, rtol=0, atol=2e-4, msg=name)
+
+
 def test_one_step_is_the_plain_textbook_step():
     """Against separate backward passes written out, with plain Adam and D's gradients computed in G's step too."""
     config = replace(SMOKE, width=4)

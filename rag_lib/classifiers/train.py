@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from rag_lib.classifiers.networks import FastCNN, build_classifier
 from rag_lib.data.images import Images
-from rag_lib.data.preprocess import preprocess
+from rag_lib.data.preprocess import draw_preprocessing, preprocess
 from rag_lib.runtime.files import load_weights, save_weights
+from rag_lib.runtime.graph import captured, sent_ahead
 from rag_lib.runtime.numerics import (
     autocast,
     batch_indices,
@@ -78,23 +79,31 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
     optimizer = optimizer_of(model, config)
     seed = seed_of("classifier", config.seed, "order")
 
+    def draw(step: int) -> dict[str, Tensor]:
+        numbers = rng("classifier", config.seed, "step", step)
+        drawn = draw_preprocessing(config.batch_size, config.data, numbers)
+        drawn["images"] = batch_indices(len(train), config.batch_size, seed, step)
+        return drawn | {"lr": torch.tensor(lr_at(config, step), dtype=torch.float64)}
+
+    def iterate(images: Tensor, lr: Tensor, **preprocessing: Tensor) -> dict[str, Tensor]:
+        x = preprocess(train.x[images], config.data, **preprocessing).contiguous(memory_format=torch.channels_last)
+        y = train.y[images]
+        set_lr(optimizer, lr)
+        with autocast(precision, device):
+            logits = model(x)
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == y).float().mean()}
+
+    parts = {"model": model, "optimizer": optimizer}
+    drawn, iterate = sent_ahead(draw, config.steps, device), captured(iterate, parts, device)
     title = title or f"{config.model} {config.arm}"
-    with Steps(
-        folder, config.steps, {"model": model, "optimizer": optimizer}, title, f"try a smaller {config.model}.lr"
-    ) as steps:
+    with Steps(folder, config.steps, parts, title, f"try a smaller {config.model}.lr") as steps:
         for step in steps:
-            batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
-            x = preprocess(batch.x, config.data, rng("classifier", config.seed, "step", step))
-            set_lr(optimizer, lr_at(config, step))
             torch.manual_seed(seed_of("classifier", config.seed, "dropout", step))
-            with autocast(precision, device):
-                logits = model(x.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), batch.y, label_smoothing=config.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            of_this_batch = (logits.argmax(1) == batch.y).float().mean()
-            steps.log(lr=lr_at(config, step), loss=loss.detach(), accuracy=of_this_batch)
+            steps.log(lr=lr_at(config, step), **iterate(**drawn(step)))
 
     card = {"config": as_dict(config), "classes": train.classes}
     save_weights(folder / "classifier.safetensors", model.state_dict(), card)

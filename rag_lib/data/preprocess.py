@@ -9,20 +9,32 @@ from torch import Tensor
 from rag_lib.settings.config import DataConfig
 
 
-def preprocess(x: Tensor, config: DataConfig, generator: torch.Generator | None = None) -> Tensor:
+def draw_preprocessing(n: int, config: DataConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw what `preprocess` takes at random in training, for `n` images of `stored_size`; on the CPU.
+
+    As far as `config` asks for it: `offset`, n x 2, the crop's row and column in pixels, up to `translation` beyond
+    the border; `angle`, n, radians, uniform in +-`rotation` degrees; `mirrored`, n, true for one half, with `flip`.
+    """
+    drawn, beyond, spare = {}, config.translation, config.stored_size - config.size
+    if config.rotation or beyond or spare:
+        drawn["offset"] = torch.randint(-beyond, spare + beyond + 1, (n, 2), generator=generator)
+        drawn["angle"] = (torch.rand(n, generator=generator) * 2 - 1) * math.radians(config.rotation)
+    if config.flip:
+        drawn["mirrored"] = torch.rand(n, generator=generator) < 0.5
+    return drawn
+
+
+def preprocess(
+    x: Tensor, config: DataConfig, offset: Tensor | None = None, angle: Tensor | None = None,
+    mirrored: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """uint8 images N x C x H x W as float32 in [-1, 1], N x C x `size` x `size`.
 
-    With a `generator` (training) each image gets its own crop position, up to `translation` pixels beyond the
-    border, its own angle, uniform in +-`rotation` degrees, and with `flip` its own side; without one (test) the
-    centre is cut out and nothing turns.
+    In training with what `draw_preprocessing` gives; without it (test) the centre is cut out and nothing turns.
     """
     x = x.float() / 255
-    if generator is None:
-        x = centre_crop(x, config.size)
-    elif config.rotation or config.translation or x.shape[-1] > config.size:
-        x = random_crop_and_rotation(x, config.size, config.rotation, generator, config.translation)
-    if generator is not None and config.flip:
-        mirrored = torch.rand(len(x), generator=generator).to(x.device) < 0.5
+    x = centre_crop(x, config.size) if offset is None else crop_and_rotate(x, config.size, offset, angle)
+    if mirrored is not None:
         x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
     if config.contrast:
         x = stretch_contrast(x)
@@ -34,19 +46,13 @@ def centre_crop(x: Tensor, size: int) -> Tensor:
     return x[..., start : start + size, start : start + size]
 
 
-def random_crop_and_rotation(
-    x: Tensor, size: int, degrees: float, generator: torch.Generator, beyond: int = 0
-) -> Tensor:
-    """A random `size` x `size` crop of each image, turned about the crop's own centre, in one resampling.
+def crop_and_rotate(x: Tensor, size: int, offset: Tensor, angle: Tensor) -> Tensor:
+    """A `size` x `size` crop of each image at its `offset`, turned about the crop's own centre, in one resampling.
 
-    The crop may reach `beyond` pixels over the border. Resampling from the uncropped image keeps the corners real
-    wherever it reaches that far; beyond its border it goes on by reflection.
+    Resampling from the uncropped image keeps the corners real wherever it reaches that far; beyond its border it
+    goes on by reflection.
     """
-    n, _, stored, _ = x.shape
-    # drawn on the CPU, so that every device sees the same numbers
-    offset = torch.randint(-beyond, stored - size + beyond + 1, (n, 2), generator=generator)
-    angle = (torch.rand(n, generator=generator) * 2 - 1) * math.radians(degrees)
-    offset, angle = offset.to(x.device), angle.to(x.device)
+    stored = x.shape[2]
     # where each pixel of the result comes from, in units where the stored image spans [-1, 1]: the crop's
     # own coordinates, turned (the sum of a part by column and a part by row), and moved to the crop's centre
     centre = (2 * offset + size - stored) / stored
@@ -65,16 +71,24 @@ def stretch_contrast(x: Tensor) -> Tensor:
     return (x - torch.where(has_contrast, low, 0.0)) / torch.where(has_contrast, high - low, 1.0)
 
 
-def diff_augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Images N x C x H x W in [-1, 1], each moved and recoloured at random, such that gradients pass.
+def draw_augmentation(n: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw what `diff_augment` takes at random for `n` images of `side` pixels: colours in [0, 1), shifts in pixels.
+
+    3 x n x 1 x 1 x 1 (brightness, saturation, contrast) and 2 x n (down, right), on the CPU.
+    """
+    reach = -(-side // 8)
+    colour = torch.rand(3, n, 1, 1, 1, generator=generator)
+    return colour, torch.randint(-reach, reach + 1, (2, n), generator=generator)
+
+
+def diff_augment(x: Tensor, colour: Tensor, shift: Tensor) -> Tensor:
+    """Images N x C x H x W in [-1, 1], moved and recoloured by what `draw_augmentation` gives; gradients pass.
 
     DiffAugment (Zhao et al. 2020) with its policies colour (brightness, saturation, contrast) and translation (up to
     an eighth of the side, black beyond). Not its cutout: its holes are known to turn up in what G draws.
     """
     n, _, h, w = x.shape
-    brightness, saturation, contrast = torch.rand(3, n, 1, 1, 1, generator=generator).to(x.device)
-    reach = -(-h // 8)
-    shift = torch.randint(-reach, reach + 1, (2, n), generator=generator).to(x.device)
+    brightness, saturation, contrast = colour
     x = x + (brightness - 0.5)
     if x.shape[1] == 3:
         grey = x.mean(1, keepdim=True)

@@ -14,14 +14,16 @@ import torch
 import torchvision
 from PIL import Image
 from torch import Tensor
+from torch.func import functional_call
 
 from rag_lib.data.images import Images, concat
-from rag_lib.data.preprocess import diff_augment, preprocess
+from rag_lib.data.preprocess import diff_augment, draw_augmentation, draw_preprocessing, preprocess
 from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
 from rag_lib.gan.pretrained import adopt
 from rag_lib.gan.watch import Watch
 from rag_lib.runtime.files import load_weights, save_weights, write_whole
+from rag_lib.runtime.graph import captured, sent_ahead
 from rag_lib.runtime.numerics import (
     adam,
     autocast,
@@ -34,6 +36,7 @@ from rag_lib.runtime.numerics import (
     seed_of,
     set_lr,
     update_average,
+    without_start,
 )
 from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import Run, cached
@@ -41,6 +44,7 @@ from rag_lib.settings.config import GanConfig, as_dict
 from rag_lib.study.arms import topping_up
 
 N_SAMPLES = 10  # sample grids over the training
+NO_AUGMENTATION = [lambda x: x] * 3
 
 
 def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, watch: Watch | None = None) -> Run:
@@ -48,9 +52,9 @@ def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, wat
 
     `labeller`: where labels are `pseudo`, the run of `config.labeller`; its weights go into the generator's file.
     `watch(history, samples)` is called for each new row of the history, with all rows so far and the samples' folder.
-    The run's folder gets history.csv, samples/step-*.png and generator.safetensors (the moving average
-    where `ema` is set); where `pretrained` is set, the last of these alone, and nothing is trained. Raises
-    `UserError` if a loss stops being finite.
+    The run's folder gets history.csv, samples/step-*.png and generator.safetensors (the moving average where `ema` is
+    set, without the untrained weights that it began with); where `pretrained` is set, the last of these alone, and
+    nothing is trained. Raises `UserError` if a loss stops being finite.
     """
     if config.pretrained:
         return cached("gan", config, lambda folder: adopt(config, folder))
@@ -60,18 +64,20 @@ def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, wat
 
 
 def gan_step(
-    G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, augment=lambda x: x
+    G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, augment=NO_AUGMENTATION
 ) -> dict[str, Tensor]:
     """One iteration of Eq. 1: D learns to tell `real` from G(z), then G learns to be taken for real.
 
     `real`: N x C x H x W in [-1, 1]; `y`: the labels of both the real and the generated images; `z`:
-    N x z_dim; `losses`: D's and G's, on logits; `augment`: how images reach D. Returns scalars: the two losses, the
-    mean probabilities D(x) and D(G(z)), and the `diversity` of the generated images, of all classes and lowest.
+    N x z_dim; `losses`: D's and G's, on logits; `augment`: how D's real and generated images, and G's generated ones,
+    reach D. Returns scalars: the two losses, the mean probabilities D(x) and D(G(z)), and the `diversity` of the
+    generated images, of all classes and lowest.
     """
     discriminator_loss, generator_loss = losses
+    augment_real, augment_fake, augment_for_g = augment
     fake = G(z, y)
 
-    real_logits, fake_logits = discriminate(D, augment(real), augment(fake.detach()), y)
+    real_logits, fake_logits = discriminate(D, augment_real(real), augment_fake(fake.detach()), y)
     loss_d = discriminator_loss(real_logits, fake_logits)
     adam_d.zero_grad()
     loss_d.backward()
@@ -80,7 +86,7 @@ def gan_step(
     # G's step needs the gradient through D, not D's own; and D has just changed, so autocast must not take
     # its bf16 copy of D's old weights, which it keeps only of weights that require gradients
     D.requires_grad_(False)
-    loss_g = generator_loss(D(augment(fake), y))
+    loss_g = generator_loss(D(augment_for_g(fake), y))
     adam_g.zero_grad()
     loss_g.backward()
     adam_g.step()
@@ -136,7 +142,7 @@ def _train(
     torch.manual_seed(seed_of("gan", config.seed, "weights"))
     G = Generator(config, n_classes).to(device, memory_format=torch.channels_last)
     D = Discriminator(config, n_classes).to(device, memory_format=torch.channels_last)
-    average = copy.deepcopy(G)
+    start, average = copy.deepcopy(G), copy.deepcopy(G)
     adam_g, adam_d = adam(G, config), adam(D, config)
     columns = min(n_classes, 10)
     y_shown = torch.arange(columns).repeat(4).to(device)
@@ -145,33 +151,47 @@ def _train(
     sample_every = math.ceil(config.steps / N_SAMPLES)
     seed = seed_of("gan", config.seed, "order")
 
+    def draw(step: int) -> dict[str, Tensor]:
+        numbers = rng("gan", config.seed, "step", step)
+        drawn = {"images": batch_indices(len(train), config.batch_size, seed, step)}
+        drawn |= draw_preprocessing(config.batch_size, config.data, numbers)
+        drawn["z"] = torch.randn(config.batch_size, config.z_dim, generator=numbers)
+        if config.diff_augment:
+            augmentations = [draw_augmentation(config.batch_size, config.data.size, numbers) for _ in range(3)]
+            drawn["colours"], drawn["shifts"] = map(torch.stack, zip(*augmentations, strict=True))
+        return drawn | {"lr": torch.tensor(lr_at(config, step), dtype=torch.float64)}
+
+    def iterate(images: Tensor, z: Tensor, lr: Tensor, colours=(), shifts=(), **preprocessing: Tensor):
+        real = preprocess(train.x[images], config.data, **preprocessing).contiguous(memory_format=torch.channels_last)
+        for optimizer in (adam_g, adam_d):
+            set_lr(optimizer, lr)
+        augment = [partial(diff_augment, colour=c, shift=s) for c, s in zip(colours, shifts, strict=True)]
+        with autocast(precision, device):
+            y, losses = train.y[images], LOSSES[config.loss]
+            values = gan_step(G, D, adam_g, adam_d, real, y, z, losses, augment or NO_AUGMENTATION)
+        update_average(average, G, config.ema)
+        return values
+
     parts = {"G": G, "D": D, "average": average, "adam_g": adam_g, "adam_d": adam_d}
+    drawn, iterate = sent_ahead(draw, config.steps, device), captured(iterate, parts, device)
     title = f"GAN {config.data.dataset}" + (f", {train.classes[0]}" if config.only_class >= 0 else "")
     with Steps(folder, config.steps, parts, title, "try a smaller gan.lr") as steps:
         for step in steps:
-            batch = train[batch_indices(len(train), config.batch_size, seed, step).to(device)]
-            numbers = rng("gan", config.seed, "step", step)
-            real = preprocess(batch.x, config.data, numbers).contiguous(memory_format=torch.channels_last)
-            z = torch.randn(config.batch_size, config.z_dim, generator=numbers).to(device)
-            for optimizer in (adam_g, adam_d):
-                set_lr(optimizer, lr_at(config, step))
-            augment = partial(diff_augment, generator=numbers) if config.diff_augment else lambda x: x
-            with autocast(precision, device):
-                values = gan_step(G, D, adam_g, adam_d, real, batch.y, z, LOSSES[config.loss], augment)
-            update_average(average, G, config.ema)
-            logged = steps.log(lr=lr_at(config, step), **values)
+            logged = steps.log(lr=lr_at(config, step), **iterate(**drawn(step)))
 
             if (step + 1) % sample_every == 0 or step + 1 == config.steps:
                 average.eval()
+                weights = without_start(average, start, config.ema, step + 1)
                 with torch.no_grad():
-                    grid = torchvision.utils.make_grid((average(z_shown, y_shown) + 1) / 2, nrow=columns)
+                    shown = functional_call(average, weights, (z_shown, y_shown))
+                grid = torchvision.utils.make_grid((shown + 1) / 2, nrow=columns)
                 png = BytesIO()
                 torchvision.utils.save_image(grid, png, format="PNG")
                 write_whole(folder / "samples" / f"step-{step + 1:06d}.png", png.getvalue())
             if logged and watch is not None:
                 watch(steps.history, folder / "samples")
 
-    weights = average.state_dict()
+    weights = without_start(average, start, config.ema, config.steps)
     if labeller is not None:
         of_labeller, _ = load_weights(labeller.folder / "classifier.safetensors")
         weights |= {f"labeller.{name}": tensor for name, tensor in of_labeller.items()}

@@ -25,6 +25,9 @@ def pick_device() -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as e:
         raise UserError(f"RAG_DEVICE = {name!r} cannot be used here ({str(e).splitlines()[0]}); try cpu") from e
+    if device.type == "cuda":  # fp32 is what it says, without TF32; batches are of one size, so autotuning pays
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "ieee"
+        torch.backends.cudnn.benchmark = True
     return device
 
 
@@ -42,7 +45,10 @@ def pick_precision(requested: str, device: torch.device) -> str:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """Convolutions and products in bf16 where `precision` says so; weights and sums stay in fp32."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    if precision != "bf16":
+        return nullcontext()
+    # a CUDA graph would keep the cached copy of weights that have changed
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type != "cuda")
 
 
 @lru_cache(maxsize=1)
@@ -115,13 +121,17 @@ def optimizer_of(model: nn.Module, config: ClassifierConfig) -> torch.optim.Opti
     if config.optimizer == "adam":
         return adam(model, config)
     weights = [p for p in model.parameters() if p.requires_grad]
-    decay = config.weight_decay
-    return torch.optim.SGD(weights, config.lr, momentum=config.beta1, weight_decay=decay, nesterov=config.beta1 > 0)
+    given = {"momentum": config.beta1, "weight_decay": config.weight_decay, "nesterov": config.beta1 > 0}
+    return torch.optim.SGD(weights, config.lr, **given, fused=weights[0].is_cuda)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: Tensor) -> None:
+    """Set the rate, a float64 scalar; on a CUDA device in place, since a graph reads it from where it lies."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if lr.is_cuda:
+            group["lr"].copy_(lr)
+        else:
+            group["lr"] = lr.item()
 
 
 @torch.no_grad()
@@ -133,3 +143,16 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     for a, m in pairs:
         if not a.is_floating_point():
             a.copy_(m)
+
+
+@torch.no_grad()
+def without_start(average: nn.Module, start: nn.Module, decay: float, steps: int) -> dict[str, Tensor]:
+    """Return what is saved of an `average` over `steps` that began as `start`, the untrained net.
+
+    decay**steps of it is still `start`, and is taken out; below 1% it is left where it is.
+    """
+    weights, left = average.state_dict(), decay**steps
+    if left <= 0.01:
+        return weights
+    floats = {name: value for name, value in start.state_dict().items() if value.is_floating_point()}
+    return weights | {name: (weights[name] - left * value) / (1 - left) for name, value in floats.items()}

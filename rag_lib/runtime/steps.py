@@ -22,6 +22,7 @@ MAX_SHARE = 0.01  # of the time would go into them
 KEPT = 2  # checkpoints: the newest, and the one before it, should the newest be damaged
 N_LOGS = 100  # rows of history.csv
 EXPLODED = 1e4  # a loss as large as this is past any cross-entropy
+BEHIND = ("cuda",)  # devices that run behind Python, and whose losses are fetched only for the history and a checkpoint
 
 
 class Steps:
@@ -46,11 +47,13 @@ class Steps:
         self.saved: int | None = None  # the step of the newest checkpoint
         self.history: list[dict[str, float]] = []
         self._log_every = math.ceil(total / N_LOGS)
+        self._worst: dict[str, Tensor] = {}  # the largest losses since step `_looked`, on their device
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Steps":
         self._resume()
+        self._looked = self.done
         self._due = time.monotonic() + SECONDS_BETWEEN
         self._progress = progress(self.total, self.title, self.done)
         self._bar = self._progress.__enter__()
@@ -85,22 +88,30 @@ class Steps:
 
         Returns whether they did. Tensors are scalars. Raises `UserError` if a loss is not finite or has exploded.
         """
-        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-        fetched = torch.stack([value.float() for value in tensors.values()]).tolist()  # one wait for the device
-        row = {"step": self.done + 1} | values | dict(zip(tensors, fetched, strict=True))
-        for name, value in row.items():
-            if name.startswith("loss") and not abs(value) < EXPLODED:
-                raise self._diverged(f"{name} = {value:g}", row["step"])
-        enters = row["step"] % self._log_every == 0 or row["step"] == self.total
+        step = self.done + 1
+        losses = {name: value.abs() for name, value in values.items() if name.startswith("loss")}
+        # the larger of two, and nan where either is
+        self._worst = {name: torch.maximum(loss, self._worst.get(name, loss)) for name, loss in losses.items()}
+        enters = step % self._log_every == 0 or step == self.total
+        if enters or any(loss.device.type not in BEHIND for loss in losses.values()):
+            self._look(step)
         if enters:
+            row = {"step": step} | {name: float(value) for name, value in values.items()}
             self.history.append(row)
-            losses = (f"{name} {value:.3f}" for name, value in row.items() if name.startswith("loss"))
-            self._bar.set_postfix_str(", ".join(losses), refresh=False)
+            self._bar.set_postfix_str(", ".join(f"{name} {row[name]:.3f}" for name in losses), refresh=False)
         return enters
 
-    def _diverged(self, what: str, step: int) -> UserError:
+    def _look(self, step: int) -> None:
+        """Fetch the largest losses of the steps up to this one, and raise `UserError` where one has diverged."""
+        since = f"steps {self._looked + 1} to " if step - self._looked > 1 else "step "
+        for name, worst in self._worst.items():
+            if not (loss := float(worst)) < EXPLODED:
+                raise self._diverged(f"{name} = {loss:g}", f"{since}{step}")
+        self._worst, self._looked = {}, step
+
+    def _diverged(self, what: str, where: str) -> UserError:
         kept = "there is no checkpoint yet" if self.saved is None else f"the checkpoint of step {self.saved} is kept"
-        return UserError(f"{self.title}: {what} at step {step}, the training has diverged; {kept}; {self.advice}")
+        return UserError(f"{self.title}: {what} at {where}, the training has diverged; {kept}; {self.advice}")
 
     def save(self) -> None:
         """A checkpoint of the state after `done` steps; where there is no room for it, one line: the old one stays."""
@@ -120,9 +131,10 @@ class Steps:
         self._due = now + max(SECONDS_BETWEEN, (now - start) / MAX_SHARE)
 
     def _state(self) -> dict[str, Any]:
+        self._look(self.done)
         states = {name: part.state_dict() for name, part in self.parts.items()}
         if not _finite(states):
-            raise self._diverged("weights that are not finite", self.done)
+            raise self._diverged("weights that are not finite", f"step {self.done}")
         return {"run": self.folder.name, "done": self.done, "history": self.history, "parts": states}
 
     def _resume(self) -> None:

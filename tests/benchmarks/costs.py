@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rag_lib.classifiers import train as train_classifier
 from rag_lib.data.images import Images
-from rag_lib.data.preprocess import preprocess
+from rag_lib.data.preprocess import draw_preprocessing, preprocess
 from rag_lib.gan import train as train_gan
 from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
@@ -114,7 +114,8 @@ def data_seconds(config: GanConfig | ClassifierConfig) -> float:
     def draw() -> None:
         step = next(steps)
         batch = images[batch_indices(len(images), config.batch_size, 0, step)]
-        preprocess(batch.x, config.data, rng(0, step)).contiguous(memory_format=torch.channels_last)
+        drawn = draw_preprocessing(len(batch), config.data, rng(0, step))
+        preprocess(batch.x, config.data, **drawn).contiguous(memory_format=torch.channels_last)
 
     return median_seconds(draw, 200)
 

@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,20 @@ def rate(
     return round(config.batch_size / clock.seconds_a_step, 1)
 
 
+@contextmanager
+def plain_calls() -> Iterator[None]:
+    """Our loops without a graph."""
+    with ExitStack() as stack:
+        for module in (train_gan, train_classifier):
+            stack.enter_context(mock.patch.object(module, "captured", lambda step, *_: step))
+        yield
+
+
+def rate_of_plain_calls(config: GanConfig | ClassifierConfig, seconds: float) -> float:
+    with plain_calls():
+        return rate(config, "ours", seconds)
+
+
 def profile(config: GanConfig | ClassifierConfig) -> str:
     """Where the time of some steps goes, by operation, on the device first."""
     on_gpu = pick_device().type == "cuda"
@@ -121,17 +135,31 @@ def killed_and_resumed(config: GanConfig) -> str:
     finally:
         child.kill()
         child.join()
-    step, weights = newest(folder)["done"], []
-    for attempts in (2, 1, 1):
-        run = train(config)
-        if run.environment()["attempts"] != attempts:
-            raise RuntimeError(f"{run.environment()['attempts']} attempts at {run.id}")
-        weights.append(load_weights(run.folder / "generator.safetensors")[0])
-        shutil.rmtree(folder)
-    resumed, once, twice = (torch.cat([w.float().flatten() for w in of_run.values()]) for of_run in weights)
-    return f"from step {step}; weights differ by {(resumed - once).abs().max():g}, of two whole runs by " + (
-        f"{(twice - once).abs().max():g}"
-    )
+    step = newest(folder)["done"]
+    return f"from step {step}; {differences(trained(config, attempts=2), trained(config), trained(config))}"
+
+
+def by_graph_and_plain_call(config: GanConfig | ClassifierConfig) -> str:
+    """Compare the weights of a training by plain calls with those of the same one by a graph, twice."""
+    with plain_calls():
+        plain = trained(config)
+    return differences(plain, trained(config), trained(config))
+
+
+def trained(config: GanConfig | ClassifierConfig, attempts: int = 1) -> torch.Tensor:
+    """All weights after a training of so many attempts, in a row; its folder is removed."""
+    run = train(config)
+    if run.environment()["attempts"] != attempts:
+        raise RuntimeError(f"{run.environment()['attempts']} attempts at {run.id}")
+    name = "generator" if isinstance(config, GanConfig) else "classifier"
+    weights, _ = load_weights(run.folder / f"{name}.safetensors")
+    shutil.rmtree(run.folder)
+    return torch.cat([w.float().flatten() for w in weights.values()])
+
+
+def differences(first: torch.Tensor, once: torch.Tensor, twice: torch.Tensor) -> str:
+    """Say by how much the first weights differ, beside what two trainings of one kind do."""
+    return f"weights differ by {(first - once).abs().max():g}, of two alike by {(twice - once).abs().max():g}"
 
 
 def check(preset: str, seconds: float, out: Path) -> int:
@@ -163,7 +191,12 @@ def check(preset: str, seconds: float, out: Path) -> int:
         for name, config in kinds.items():
             enter(name, "seconds of a training to its end", seconds_to_its_end, replace(config, steps=WARM_UP))
         ours = {name: enter(name, "ours, images/s", rate, config, "ours", seconds) for name, config in kinds.items()}
+        for name, config in kinds.items():
+            enter(name, "ours without a graph, images/s", rate_of_plain_calls, config, seconds)
         enter("GAN", "killed and resumed", killed_and_resumed, replace(settings.gan, steps=6 * WARM_UP))
+        for name in ("GAN", "cnn"):
+            short = replace(kinds[name], steps=20 * WARM_UP)
+            enter(name, f"plain calls against a graph, {short.steps} steps", by_graph_and_plain_call, short)
         for name, config in kinds.items():
             enter(name, "plain, images/s", rate, config, "plain", seconds)
         slowest = min(kinds, key=lambda name: ours[name] if isinstance(ours[name], float) else math.inf)

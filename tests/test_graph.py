@@ -1,0 +1,62 @@
+"""What of graph.py a CPU can prove: blocks of random numbers, and a warm-up that leaves no trace."""
+
+import copy
+
+import pytest
+import torch
+
+from rag_lib.gan.networks import Discriminator
+from rag_lib.runtime import graph
+from rag_lib.runtime.graph import captured, sent_ahead, undone
+from rag_lib.runtime.numerics import adam, optimizer_of, rng
+from rag_lib.settings.config import ClassifierConfig, GanConfig
+
+
+def draw(step: int) -> dict[str, torch.Tensor]:
+    return {"z": torch.randn(3, 2, generator=rng(step)), "lr": torch.tensor(step / 7, dtype=torch.float64)}
+
+
+def test_blocks_hold_the_very_numbers_of_each_step_wherever_a_training_resumes(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda value: value)
+    monkeypatch.setattr(torch.Tensor, "to", lambda value, *_, **__: value)
+    monkeypatch.setattr(graph, "BLOCK", 4)
+    at = sent_ahead(draw, 11, torch.device("cuda"))
+    for step in (6, 7, 8, 9, 10, 0):
+        for name, value in draw(step).items():
+            assert torch.equal(at(step)[name], value)
+            assert at(step)[name].dtype == value.dtype
+
+
+def test_on_a_cpu_the_step_is_the_plain_call():
+    assert captured(draw, {}, torch.device("cpu")) is draw
+
+
+@pytest.mark.parametrize("make", [adam, optimizer_of])
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_a_warm_up_leaves_no_trace_in_weights_statistics_and_optimiser(make, steps_before):
+    """With spectral norm, whose own vectors move in each pass, and momentum that begins at the first step."""
+    torch.manual_seed(0)
+    model = Discriminator(GanConfig(width=4, d_norm="spectral"), 10)
+    config = ClassifierConfig(optimizer="sgd") if make is optimizer_of else GanConfig()
+    optimizer = make(model, config)
+    x, y = torch.rand(4, 1, 28, 28), torch.arange(4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(x, y).mean().backward()
+        optimizer.step()
+
+    for _ in range(steps_before):
+        step()
+    expected = copy.deepcopy((model, optimizer.state_dict()))
+    with undone({"model": model, "optimizer": optimizer}):
+        for _ in range(graph.WARM_UP):
+            step()
+    step()
+    other, state = expected
+    again = make(other, config)
+    again.load_state_dict(state)
+    model, optimizer, trained = other, again, model.state_dict()
+    step()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, trained[name]), name
