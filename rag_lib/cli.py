@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rag_lib
+from rag_lib import study
 from rag_lib.analysis import answers, published, tables, words
 from rag_lib.base import UserError, results_dir
 from rag_lib.data.datasets import load
@@ -16,8 +17,7 @@ from rag_lib.figures import charts, galleries
 from rag_lib.options import Parser, add_engine_options, add_study_options, engine_overrides, parameters
 from rag_lib.runtime.store import clean_runs, finished, list_runs
 from rag_lib.settings.config import Settings
-from rag_lib.study import conduct as study
-from rag_lib.study import designs
+from rag_lib.study import designs, plan
 from rag_lib.study.overrides import check_overrides
 from rag_lib.study.plan import jobs
 from rag_lib.synthetic.export import export
@@ -159,7 +159,7 @@ def show_results(design: str, levels: Mapping[tuple, Settings], dry_run: bool) -
 
 
 def print_outlook(studies: Sequence[Settings]) -> None:
-    table = designs.outlook(jobs(studies))
+    table = plan.outlook(jobs(studies))
     runs, missing = table["runs"].sum(), table["runs"].sum() - table["finished"].sum()
     print(f"{runs} runs, {missing} of them to be computed; one after another, by earlier runs, they take minutes:\n")
     print(table.round(1).reset_index().to_string(index=False, na_rep="unknown"))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from rag_lib.base import UserError
 from rag_lib.figures.charts import save, use_style
-from rag_lib.study.conduct import settings_for
+from rag_lib.study.resolve import settings_for
 
 Made = TypeVar("Made")
 

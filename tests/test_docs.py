@@ -14,15 +14,14 @@ import pytest
 import torch
 import torchvision
 
-from rag_lib import data
+from rag_lib import data, study
 from rag_lib.analysis import tables
 from rag_lib.base import ROOT
 from rag_lib.cli import main, parser
 from rag_lib.options import parameters
 from rag_lib.runtime.store import Run
-from rag_lib.settings.presets import resolve
-from rag_lib.study import conduct as study
 from rag_lib.study.overrides import SECTIONS
+from rag_lib.study.resolve import resolve
 
 NAMES = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/*.md", "notebooks/README.md", "results/README.md")
 DOCUMENTS = {path.relative_to(ROOT).as_posix(): path for name in NAMES for path in sorted(ROOT.glob(name))}

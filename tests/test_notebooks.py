@@ -21,6 +21,7 @@ from committed import code_cells, html_of, parameters_of
 from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
 
+from rag_lib import study
 from rag_lib.analysis import answers, tables
 from rag_lib.base import ROOT, UserError
 from rag_lib.cli import NOTEBOOKS, main
@@ -28,7 +29,6 @@ from rag_lib.execute import execute as run_notebook
 from rag_lib.figures import charts
 from rag_lib.gan import pretrained
 from rag_lib.notebook import injected_names
-from rag_lib.study import conduct as study
 from rag_lib.study import designs
 
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]

@@ -164,7 +164,7 @@ def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
     manager, client = start_new_kernel()
     try:
         client.execute(
-            "from rag_lib.data import load\nfrom rag_lib.settings.presets import resolve\n"
+            "from rag_lib.data import load\nfrom rag_lib.study.resolve import resolve\n"
             "from rag_lib.gan.train import train_gan\n"
             "settings = resolve(preset='smoke', overrides={'gan.steps': 200000})\n"
             "train_gan(settings.gan, load(settings.data).train)"

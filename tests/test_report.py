@@ -10,8 +10,8 @@ from rag_lib.analysis import answers, paper, tables, words
 from rag_lib.analysis.statistics import contrasts
 from rag_lib.data.images import Images
 from rag_lib.runtime.store import Run
-from rag_lib.settings.presets import resolve
-from rag_lib.study.arms import arm_order
+from rag_lib.settings.arms import arm_order
+from rag_lib.study.resolve import resolve
 
 
 def table(values: dict[str, list[float]], replicates: int = 1) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from rag_lib.figures.charts import gan_curves
 from rag_lib.gan.train import diversity, train_gan
 from rag_lib.gan.watch import FEWEST, Warnings, findings
 from rag_lib.runtime import progress
-from rag_lib.settings.presets import resolve
+from rag_lib.study.resolve import resolve
 
 CONFIG = resolve(preset="smoke").gan
 GOOD = {"loss_d": 1.2, "loss_g": 1.0, "d_real": 0.6, "d_fake": 0.4, "diversity": 0.9, "diversity_lowest": 0.7}

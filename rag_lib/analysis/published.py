@@ -14,10 +14,10 @@ import pandas as pd
 from rag_lib.analysis.statistics import contrasts
 from rag_lib.base import ROOT, UserError, check_value, results_dir
 from rag_lib.settings.config import Settings
-from rag_lib.settings.presets import resolve
 from rag_lib.study.conduct import TABLES
 from rag_lib.study.designs import DESIGNS, by_level
 from rag_lib.study.plan import ids_of
+from rag_lib.study.resolve import resolve
 
 REGISTRY = ROOT / "results" / "studies.toml"
 BY = ["classifier", "data.n_real"]  # whose groups every question is asked of

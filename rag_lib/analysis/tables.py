@@ -7,21 +7,9 @@ import pandas as pd
 from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, MIN_REPLICATES, contrasts, intervals, replicates
 from rag_lib.data.images import Images
 from rag_lib.runtime.store import finished
+from rag_lib.settings.arms import ARM_NAMES, arm_order
 from rag_lib.settings.config import Settings
-from rag_lib.study.arms import arm_order
 from rag_lib.study.designs import ABLATION
-
-ARM_NAMES = {
-    "generated": "generated images alone",
-    "original": "the original images",
-    "mixed": "half and half",
-    "mixed_add": "all of both",
-    "original_plain": "the original images without random rotation, shift and mirroring",
-    "original_half": "half of the original images",
-    "generated_shuffled": "generated images with shuffled labels",
-    "balanced": "the original images with rare classes topped up by generated ones",
-    "oversampled": "the original images with those of rare classes repeated",
-}
 
 
 def summary(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
