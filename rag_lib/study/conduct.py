@@ -10,7 +10,8 @@ from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import Splits
 from rag_lib.gan.train import train_gan
 from rag_lib.gan.watch import Warnings, Watch
-from rag_lib.runtime.store import Run, collect, run_id
+from rag_lib.runtime.store import Run, run_id
+from rag_lib.runtime.tables import collect
 from rag_lib.settings.arms import generated_share, label_of
 from rag_lib.settings.config import ClassifierConfig, GanConfig, Settings, as_dict
 from rag_lib.study.arms import images_for, splits_of
