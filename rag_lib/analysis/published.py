@@ -35,7 +35,7 @@ class Study:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def levels(self, make: Callable[..., Settings] = resolve) -> dict[tuple, Settings]:
-        """Return the study's parts as settings; `make` takes the parameters of `presets.resolve`."""
+        """Return the study's parts as settings; `make` takes the parameters of `resolve`."""
         try:
             return DESIGNS[self.design](make=make, **self.parameters)
         except UserError as e:

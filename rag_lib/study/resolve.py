@@ -7,7 +7,7 @@ from typing import Any
 
 from rag_lib.base import UserError, check_results_dir, check_value
 from rag_lib.classifiers.train import build
-from rag_lib.data.datasets import content_of
+from rag_lib.data.datasets import DATASETS, content_of
 from rag_lib.gan.attention import attention_module
 from rag_lib.gan.pretrained import pretrained_config
 from rag_lib.runtime.numerics import pick_device
@@ -23,7 +23,7 @@ from rag_lib.settings.config import (
     QualityConfig,
     Settings,
 )
-from rag_lib.settings.presets import DATASETS, PRESETS, PRESETS_OF
+from rag_lib.settings.presets import PRESETS, PRESETS_OF
 from rag_lib.study.arms import preprocessing
 from rag_lib.study.overrides import SECTIONS, apply, check_arms, check_classifiers, check_overrides, hash_of_variant
 
@@ -146,7 +146,7 @@ def settings_for(
     engine: str = "local",
     content: str | None = None,
 ) -> Settings:
-    """`presets.resolve`, with an own folder's content looked at.
+    """`resolve`, with an own folder's content looked at.
 
     `gan_steps` and `classifier_steps` stand for the overrides `gan.steps` and `classifier.steps`; None
     keeps the preset's, and `engine` for `engine.name`. `pretrained`: the name of a generator that comes with the study
