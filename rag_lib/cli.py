@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import rag_lib
-from rag_lib.analysis import answers, published, tables, words
+from rag_lib import study
+from rag_lib.analysis import answers, published, words
 from rag_lib.base import UserError, results_dir
 from rag_lib.data.datasets import load
-from rag_lib.execute import execute
 from rag_lib.figures import charts, galleries
 from rag_lib.options import Parser, add_engine_options, add_study_options, engine_overrides, parameters
-from rag_lib.runtime.store import clean_runs, finished, list_runs
+from rag_lib.runtime.store import finished
+from rag_lib.runtime.tables import clean_runs, list_runs
 from rag_lib.settings.config import Settings
-from rag_lib.study import conduct as study
-from rag_lib.study import designs
+from rag_lib.study import designs, plan
 from rag_lib.study.overrides import check_overrides
 from rag_lib.study.plan import jobs
 from rag_lib.synthetic.export import export
@@ -151,7 +151,7 @@ def show_results(design: str, levels: Mapping[tuple, Settings], dry_run: bool) -
         table, qualities = designs.by_level(table, levels, "classifier"), designs.by_level(qualities, levels, "quality")
     print(f"\nAccuracy on the real test images of {studies[0].dataset} (%), means over the replicates:\n")
     print(answers.table_of(design, table, qualities).to_string())
-    print(f"\n{tables.conclusion(table) if design == 'classify' else answers.answer_of(design, table)}\n")
+    print(f"\n{words.conclusion(table) if design == 'classify' else answers.answer_of(design, table)}\n")
     for run in qualities.get("run_id", []) if design == "classify" else ():
         print(f"{words.gallery_conclusion(finished(run))}\n")
     for name in ("classify", "classify_provenance", "quality", "quality_provenance"):
@@ -159,13 +159,15 @@ def show_results(design: str, levels: Mapping[tuple, Settings], dry_run: bool) -
 
 
 def print_outlook(studies: Sequence[Settings]) -> None:
-    table = designs.outlook(jobs(studies))
+    table = plan.outlook(jobs(studies))
     runs, missing = table["runs"].sum(), table["runs"].sum() - table["finished"].sum()
     print(f"{runs} runs, {missing} of them to be computed; one after another, by earlier runs, they take minutes:\n")
     print(table.round(1).reset_index().to_string(index=False, na_rep="unknown"))
 
 
 def notebooks(options: argparse.Namespace) -> None:
+    from rag_lib.notebook import execute  # with IPython, which the other commands need not
+
     given = parameters(options)
     settings = study.settings_for(**given)
     if options.dry_run:

@@ -1,24 +1,30 @@
-"""What the notebooks need: their parameters, checked, as settings; and their figures, with a text for each."""
+"""What the notebooks need: their parameters, checked, as settings; their figures; and who executes them, headless."""
 
 import ast
-from collections.abc import Callable
-from io import BytesIO
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from IPython import get_ipython
-from IPython.display import DisplayHandle, Image, display
+from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
 
-from rag_lib.base import UserError
-from rag_lib.figures.charts import save, use_style
-from rag_lib.study.conduct import settings_for
+from rag_lib.analysis.answers import answer_table
+from rag_lib.analysis.published import Study
+from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, intervals
+from rag_lib.base import ROOT, UserError
+from rag_lib.figures import charts
+from rag_lib.figures.interactive import image
+from rag_lib.study.resolve import settings_for
 
 Made = TypeVar("Made")
 
 # the line with which papermill heads the cell that it writes its parameters into
 _INJECTED = "# Parameters\n"
+
+ACCURACY = "accuracy on real test images (%)"
 
 
 def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> Made:
@@ -31,7 +37,7 @@ def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> 
     for name in injected_names(cells):
         if name not in parameters:
             raise UserError(f"parameter {name!r} is unknown; this notebook has {', '.join(parameters)}")
-    use_style()
+    charts.use_style()
     pd.options.display.max_colwidth = None  # a comparison is told whole
     return make(**parameters)
 
@@ -44,7 +50,7 @@ def injected_names(cells: list[str]) -> list[str]:
 
 
 def show(figure: Figure, name: str, alt: str, picture: bool = False, handle: DisplayHandle | None = None) -> None:
-    """Save a figure as `plots.save` does, close it, and display it with a text for those who do not see it.
+    """Save a figure as `charts.save` does, close it, and display it with a text for those who do not see it.
 
     `handle`: of a display that the figure replaces.
     """
@@ -55,10 +61,62 @@ def show(figure: Figure, name: str, alt: str, picture: bool = False, handle: Dis
         handle.update(shown)
 
 
-def image(figure: Figure, name: str, alt: str, picture: bool = False) -> Image:
-    """Save and close a figure; return what displays it, at half of the saved one's resolution."""
-    save(figure, name, picture)
-    png = BytesIO()
-    figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
-    plt.close(figure)  # so that the notebook does not draw it once more
-    return Image(png.getvalue(), alt=alt)
+def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
+    """Runs the notebook `notebooks/<name>.ipynb` with those of the parameters that it has; `output`: the executed one.
+
+    Raises `UserError` where a cell fails.
+    """
+    import papermill  # a second to import, and absent where only the library is used
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    source = ROOT / "notebooks" / f"{name}.ipynb"
+    known = papermill.inspect_notebook(source)
+    given = {name: value for name, value in parameters.items() if name in known}
+    if "engine" not in known and "overrides" in given:  # it computes its runs itself
+        given["overrides"] = {k: v for k, v in given["overrides"].items() if not k.startswith("engine.")}
+    try:
+        papermill.execute_notebook(
+            source, output, given, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr
+        )
+    except PapermillExecutionError as e:
+        raise UserError(f"{e.ename}: {e.evalue} (in {output}, cell {e.exec_count})") from e
+    except DeadKernelError as e:
+        raise UserError(
+            f"{name}: its kernel died, as it does where memory runs out; the same command goes on from where it was"
+        ) from e
+    forget_paths(output)
+
+
+def forget_paths(notebook: Path) -> None:
+    """Leaves file names alone of the paths that papermill records: folders tell of a machine, not of the study."""
+    import nbformat  # papermill's own
+
+    content = nbformat.read(notebook, as_version=4)
+    for key in ("input_path", "output_path"):
+        content.metadata.papermill[key] = Path(content.metadata.papermill[key]).name
+    nbformat.write(content, notebook)
+
+
+def answer_figure() -> Figure:
+    """Draw what each way of using generated images changes, compared with the same real images, rotated at random."""
+    return charts.levels(answer_table(), "change in accuracy on real test images (points)", differences=True)
+
+
+def figure_of(studied: Study) -> Figure | None:
+    """Draw a study's effects against the number of real images, or its accuracies.
+
+    None where there are too few replicates for intervals, or nothing to compare: the table says as much.
+    """
+    rows = studied.rows
+    if rows["replicate"].nunique() < MIN_FOR_INTERVAL:
+        return None
+    if studied.design == "ablation":
+        return charts.levels(intervals(rows, ["factor", "level"]), ACCURACY)
+    if rows["arm"].nunique() == 1:
+        return None
+    if rows["data.n_real"].nunique() > 1:
+        asked = dict.fromkeys(zip(studied.verdicts["arm"], studied.verdicts["baseline"], strict=True))
+        return charts.effects(studied.verdicts, {arm: f"{arm} against {baseline}" for arm, baseline in asked})
+    found = intervals(rows[rows["arm"] != "generated_shuffled"], ["classifier", "arm"])  # that is at chance
+    return charts.levels(found.assign(factor=found["classifier"], level=found["arm"]), ACCURACY)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rag_lib.base import UserError
-from rag_lib.settings.presets import DATASETS, PRESETS
+from rag_lib.data.datasets import DATASETS
+from rag_lib.settings.presets import PRESETS
 from rag_lib.study import designs
 
 

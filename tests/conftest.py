@@ -7,10 +7,9 @@ import tarfile
 import pandas as pd
 import pytest
 
-from rag_lib import data
+from rag_lib import data, study
 from rag_lib.base import ROOT
 from rag_lib.settings.config import DataConfig, Settings
-from rag_lib.study import conduct as study
 from rag_lib.study import plan
 
 

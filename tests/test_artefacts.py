@@ -6,7 +6,7 @@ import torch
 from rag_lib.analysis.published import registry
 from rag_lib.base import UserError
 from rag_lib.data.images import Images
-from rag_lib.figures.artefacts import load_images, names, save_images
+from rag_lib.figures.galleries import load_images, names, save_images
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from rag_lib.base import ROOT
 from rag_lib.cli import main
-from rag_lib.settings.presets import DEFAULT_ARMS
+from rag_lib.settings.arms import DEFAULT_ARMS
 
 
 def test_train_gallery_and_classify_share_their_runs(results, capsys):

@@ -16,14 +16,14 @@ import psutil
 import pytest
 import torch
 
+from rag_lib import study
 from rag_lib.base import ROOT, UserError
 from rag_lib.runtime.files import locked
 from rag_lib.runtime.store import Run, finished, lock_of
 from rag_lib.settings.config import DataConfig, Settings
-from rag_lib.settings.presets import resolve
-from rag_lib.study import conduct as study
 from rag_lib.study.cluster import Grid, connect, on_ray
 from rag_lib.study.plan import Job, jobs
+from rag_lib.study.resolve import resolve
 
 if TYPE_CHECKING:  # it is wanted only where these tests run
     from ray.cluster_utils import Cluster

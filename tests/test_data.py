@@ -19,7 +19,7 @@ from rag_lib.base import UserError, data_dir
 from rag_lib.data import datasets
 from rag_lib.data.images import Images, concat
 from rag_lib.settings.config import DataConfig
-from rag_lib.settings.presets import resolve
+from rag_lib.study.resolve import resolve
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 MNIST_TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # of the digits 0 to 9, as published

@@ -14,15 +14,14 @@ import pytest
 import torch
 import torchvision
 
-from rag_lib import data
-from rag_lib.analysis import tables
+from rag_lib import data, study
+from rag_lib.analysis import words
 from rag_lib.base import ROOT
 from rag_lib.cli import main, parser
 from rag_lib.options import parameters
 from rag_lib.runtime.store import Run
-from rag_lib.settings.presets import resolve
-from rag_lib.study import conduct as study
 from rag_lib.study.overrides import SECTIONS
+from rag_lib.study.resolve import resolve
 
 NAMES = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/*.md", "notebooks/README.md", "results/README.md")
 DOCUMENTS = {path.relative_to(ROOT).as_posix(): path for name in NAMES for path in sorted(ROOT.glob(name))}
@@ -156,7 +155,7 @@ def test_the_example_of_own_images_runs_from_its_code_to_its_export(tmp_path, re
     given = ["--dataset", dataset, *arguments.split()]
     assert main(["train", *given[:6], "--preset", "smoke"]) == 0
     settings = study.settings_for(dataset.replace("data", f"{tmp_path}/data"), "smoke", overrides={"data.channels": 1})
-    assert tables.class_sizes(data.load(settings.data).train) == "from 18 of eight to 360 of four"
+    assert words.class_sizes(data.load(settings.data).train) == "from 18 of eight to 360 of four"
     assert main(["classify", *given, "--preset", "smoke"]) == 0
     printed = re.findall(r"^(balanced|original|oversampled)  ", capsys.readouterr().out, flags=re.M)
     assert printed == ["original", "balanced", "oversampled"]

@@ -10,11 +10,10 @@ import torch
 import torchvision
 from PIL import Image
 
-from rag_lib import data
+from rag_lib import data, study
 from rag_lib.cli import main
 from rag_lib.runtime.files import load_weights, save_weights
-from rag_lib.settings.presets import resolve
-from rag_lib.study import conduct as study
+from rag_lib.study.resolve import resolve
 from rag_lib.synthetic.export import fidelity
 from rag_lib.synthetic.generate import generate, load_generator
 

@@ -7,10 +7,10 @@ import torchvision.transforms as T
 from safetensors.torch import save_file
 from torch.utils.data import ConcatDataset, DataLoader
 
+from rag_lib import study
 from rag_lib.base import UserError
 from rag_lib.gan.train import train_gan
-from rag_lib.settings.presets import resolve
-from rag_lib.study import conduct as study
+from rag_lib.study.resolve import resolve
 from rag_lib.synthetic.generate import (
     CHUNK,
     GeneratedDataset,

@@ -20,8 +20,8 @@ from rag_lib.data.datasets import MNIST_MD5
 from rag_lib.runtime import provenance
 from rag_lib.runtime.store import finished
 from rag_lib.settings.config import DataConfig
-from rag_lib.settings.presets import resolve
 from rag_lib.study.plan import jobs
+from rag_lib.study.resolve import resolve
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 MINUTES = {"check": 0.1, "tables": 0.6}

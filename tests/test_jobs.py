@@ -8,15 +8,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from rag_lib import study
 from rag_lib.base import UserError
 from rag_lib.cli import main
 from rag_lib.runtime.files import save_weights
 from rag_lib.settings.config import EngineConfig
-from rag_lib.settings.presets import resolve
-from rag_lib.study import conduct as study
-from rag_lib.study import designs
+from rag_lib.study import plan
+from rag_lib.study.arms import synthetic
 from rag_lib.study.cluster import Grid
-from rag_lib.study.plan import ids_of, jobs, synthetic
+from rag_lib.study.plan import ids_of, jobs
+from rag_lib.study.resolve import resolve
 
 SMOKE = resolve(preset="smoke", arms=["generated", "original"], replicates=2)
 
@@ -37,20 +38,20 @@ def test_every_run_stands_once_in_the_plan_and_after_those_that_it_needs(labels)
 
 
 def test_the_outlook_counts_what_is_there_and_tells_the_time_by_runs_of_the_same_kind(results):
-    before = designs.outlook(jobs([SMOKE]))
+    before = plan.outlook(jobs([SMOKE]))
     assert before["runs"].to_dict() == {"gan": 2, "cnn": 4, "quality": 2}
     assert before["finished"].sum() == 0
     assert before["minutes"].isna().all()  # nobody has computed anything here
     study.run([resolve(preset="smoke", arms=["generated", "original"])])
-    halfway = designs.outlook(jobs([SMOKE]))
+    halfway = plan.outlook(jobs([SMOKE]))
     assert halfway["finished"].to_dict() == {"gan": 1, "cnn": 2, "quality": 1}
     assert (halfway["minutes"] > 0).all()
-    longer = designs.outlook(jobs([resolve(preset="smoke", overrides={"gan.steps": 80})]))
+    longer = plan.outlook(jobs([resolve(preset="smoke", overrides={"gan.steps": 80})]))
     assert longer["minutes"]["gan"] == pytest.approx(10 * halfway["minutes"]["gan"])
-    wider = designs.outlook(jobs([resolve(preset="smoke", overrides={"gan.width": 16})]))
+    wider = plan.outlook(jobs([resolve(preset="smoke", overrides={"gan.width": 16})]))
     assert math.isnan(wider["minutes"]["gan"])
     study.run([SMOKE])
-    assert (designs.outlook(jobs([SMOKE]))["minutes"] == 0).all()
+    assert (plan.outlook(jobs([SMOKE]))["minutes"] == 0).all()
 
 
 @pytest.mark.parametrize("command", [["classify"], ["low-data", "--n-real", "50,100"], ["ablation"], ["notebooks"]])

@@ -9,8 +9,8 @@ from PIL import Image
 
 from rag_lib.figures import charts, galleries, interactive
 from rag_lib.gan.networks import Generator
-from rag_lib.settings.presets import resolve
 from rag_lib.study.conduct import run_gan
+from rag_lib.study.resolve import resolve
 from rag_lib.synthetic import latent
 from rag_lib.synthetic.generate import generate, load_generator, sample
 

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from rag_lib import study
 from rag_lib.base import data_dir
 from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import load
 from rag_lib.runtime.store import Run
-from rag_lib.settings.presets import resolve
-from rag_lib.study import conduct as study
-from rag_lib.study import plan
-from rag_lib.study.arms import arm
-from rag_lib.study.plan import TRAIN_SEED
+from rag_lib.study import arms
+from rag_lib.study.arms import TRAIN_SEED, arm
+from rag_lib.study.resolve import configs, resolve
 
 pytestmark = pytest.mark.slow
 
@@ -47,12 +46,12 @@ def test_other_real_images_passed_off_as_generated_are_worth_what_real_ones_are(
     """The path of the arms `generated` and `mixed`, with a perfect generator: within a point of `original`."""
     one, two = torch.randperm(len(digits.train), generator=torch.Generator().manual_seed(0)).chunk(2)
     half, other = digits.train[one], digits.train[two]
-    monkeypatch.setattr(plan, "synthetic", lambda generator, n, seed: other[:n] if seed == TRAIN_SEED else digits.val)
+    monkeypatch.setattr(arms, "synthetic", lambda generator, n, seed: other[:n] if seed == TRAIN_SEED else digits.val)
     overrides = {"classifiers": {"cnn": 1}}
     settings = resolve(preset="quick", overrides=overrides, arms=["original", "generated", "mixed"])
     accuracy = {}
-    for config in plan.configs(settings):
-        images = plan.images_for(config, replace(digits, train=half), Run("gan", Path(), {}, reused=True))
+    for config in configs(settings):
+        images = arms.images_for(config, replace(digits, train=half), Run("gan", Path(), {}, reused=True))
         accuracy[config.arm] = train_classifier(config, lambda images=images: images).metrics["test_accuracy"]
     assert accuracy["original"] > 0.97
     assert accuracy == pytest.approx(dict.fromkeys(accuracy, accuracy["original"]), abs=0.01)

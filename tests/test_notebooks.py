@@ -21,14 +21,14 @@ from committed import code_cells, html_of, parameters_of
 from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
 
+from rag_lib import study
 from rag_lib.analysis import answers, tables
 from rag_lib.base import ROOT, UserError
 from rag_lib.cli import NOTEBOOKS, main
-from rag_lib.execute import execute as run_notebook
 from rag_lib.figures import charts
 from rag_lib.gan import pretrained
+from rag_lib.notebook import execute as run_notebook
 from rag_lib.notebook import injected_names
-from rag_lib.study import conduct as study
 from rag_lib.study import designs
 
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
@@ -150,7 +150,7 @@ def test_a_handful_of_images_is_enough_for_the_first_notebook(execute, results):
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
     """Puts a notebook of two cells, parameters and a line of code, in the place of the study's own."""
-    monkeypatch.setattr("rag_lib.execute.ROOT", tmp_path)
+    monkeypatch.setattr("rag_lib.notebook.ROOT", tmp_path)
 
     def write(parameters: str, code: str) -> None:
         cells = [

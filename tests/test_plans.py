@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from rag_lib import study
 from rag_lib.base import UserError
-from rag_lib.study import conduct as study
 from rag_lib.study import designs
 
 SMOKE = {"dataset": "mnist5k", "preset": "smoke"}

@@ -5,13 +5,13 @@ import re
 import pytest
 import torch
 
+from rag_lib import study
 from rag_lib.base import UserError
 from rag_lib.cli import main
 from rag_lib.gan import pretrained
 from rag_lib.gan.pretrained import pretrained_names
 from rag_lib.runtime.files import load_weights, save_weights, sha256
-from rag_lib.settings.presets import resolve
-from rag_lib.study import conduct as study
+from rag_lib.study.resolve import resolve
 from rag_lib.synthetic.generate import generate, load_generator, sample
 
 SETTINGS = resolve(preset="smoke")

@@ -5,11 +5,11 @@ import shutil
 import pandas as pd
 import pytest
 
+from rag_lib import study
 from rag_lib.analysis import answers, published
 from rag_lib.analysis.published import REGISTRY, Study, registry
 from rag_lib.base import UserError
 from rag_lib.cli import main
-from rag_lib.study import conduct as study
 from rag_lib.study import designs
 
 

@@ -6,11 +6,11 @@ from functools import partial
 import pytest
 import torch
 
+from rag_lib import study
 from rag_lib.classifiers.train import load_classifier
 from rag_lib.data.images import stratified_split
 from rag_lib.data.preprocess import preprocess
-from rag_lib.settings.presets import resolve
-from rag_lib.study import conduct as study
+from rag_lib.study.resolve import resolve
 from rag_lib.synthetic.quality import distances, features, look, memorisation, neighbourhoods
 
 # a minute's training is not needed for features that tell digits from noise

@@ -24,7 +24,8 @@ from rag_lib.gan.train import train_gan
 from rag_lib.runtime import steps as checkpoint
 from rag_lib.runtime.files import load_checkpoint, load_weights, locked, save_checkpoint, save_weights, write_whole
 from rag_lib.runtime.steps import Steps, checkpoints
-from rag_lib.runtime.store import clean_runs, collect, list_runs, lock_of, run_id
+from rag_lib.runtime.store import lock_of, run_id
+from rag_lib.runtime.tables import clean_runs, collect, list_runs
 from rag_lib.settings.config import ClassifierConfig, GanConfig
 from rag_lib.synthetic.generate import load_generator
 
@@ -164,7 +165,7 @@ def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
     manager, client = start_new_kernel()
     try:
         client.execute(
-            "from rag_lib.data import load\nfrom rag_lib.settings.presets import resolve\n"
+            "from rag_lib.data import load\nfrom rag_lib.study.resolve import resolve\n"
             "from rag_lib.gan.train import train_gan\n"
             "settings = resolve(preset='smoke', overrides={'gan.steps': 200000})\n"
             "train_gan(settings.gan, load(settings.data).train)"

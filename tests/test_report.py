@@ -10,8 +10,8 @@ from rag_lib.analysis import answers, paper, tables, words
 from rag_lib.analysis.statistics import contrasts
 from rag_lib.data.images import Images
 from rag_lib.runtime.store import Run
-from rag_lib.settings.presets import resolve
-from rag_lib.study.arms import arm_order
+from rag_lib.settings.arms import arm_order
+from rag_lib.study.resolve import resolve
 
 
 def table(values: dict[str, list[float]], replicates: int = 1) -> pd.DataFrame:
@@ -33,7 +33,7 @@ GROUPS = {"generated": [90.0, 92.0], "original": [98.0, 99.0], "mixed": [97.0, 9
 def test_summary_and_conclusion_say_what_the_table_says():
     summary = tables.summary(table(GROUPS))
     assert summary.loc["cnn"].to_dict() == {"generated": 91.0, "original": 98.5, "mixed": 97.25, "mixed:0.25": 98.25}
-    text = tables.conclusion(table(GROUPS))
+    text = words.conclusion(table(GROUPS))
     assert "98.50% from the original images, 91.00% (-7.50) from generated images alone, 97.25% (-1.25)" in text
     assert "one generator and one draw of the real images" in text
 
@@ -51,14 +51,14 @@ def test_differences_are_those_of_the_replicates_that_have_both_groups():
     other = rows["replicate"] > 0
     rows.loc[other, "test_accuracy"] += 3.0
     rows = rows[(rows["arm"] == "original") | ~other]
-    assert "96.00% (+1.00 over 1 of 5 replicates)" in tables.conclusion(rows)
+    assert "96.00% (+1.00 over 1 of 5 replicates)" in words.conclusion(rows)
     apart = rows[(rows["arm"] == "mixed") | (rows["replicate"] > 0)]  # no replicate has both
-    assert "96.00% from" in tables.conclusion(apart)
+    assert "96.00% from" in words.conclusion(apart)
 
 
 def test_a_verdict_comes_with_five_replicates_and_the_intervals_with_three():
-    assert "at least 5 replicates" in tables.conclusion(table(GROUPS, replicates=4))
-    text = tables.conclusion(table(GROUPS, replicates=5))
+    assert "at least 5 replicates" in words.conclusion(table(GROUPS, replicates=4))
+    text = words.conclusion(table(GROUPS, replicates=5))
     assert "cnn: Do they help in place of real ones (the paper's claim: of half)? **hurts: -1.25 points" in text
     (row,) = tables.summary_with_intervals(table(GROUPS, replicates=3)).to_dict("records")
     assert row["original"].startswith("98.52 (")
@@ -67,7 +67,7 @@ def test_a_verdict_comes_with_five_replicates_and_the_intervals_with_three():
 
 
 def test_a_comparison_without_the_original_images_has_no_differences():
-    text = tables.conclusion(table({"generated": [90.0, 92.0]}))
+    text = words.conclusion(table({"generated": [90.0, 92.0]}))
     assert "91.00% from generated images alone" in text
     assert "difference" not in text
 
@@ -87,7 +87,7 @@ def test_the_ablation_names_what_its_intervals_allow():
     shown = tables.level_table(runs, quality)
     assert shown.loc[("attention", "SPAM"), "accuracy (%)"] == "96.50"
     assert shown.loc[("attention", "none"), "parameters of G"] == "1,234,567"
-    text = tables.ablation_conclusion(runs)
+    text = words.ablation_conclusion(runs)
     assert "attention, **none** against SPAM: -0.97 points (95% interval -1.11 to -0.82)" in text
     assert "**SE** against SPAM: +0.00 points" in text
     assert "a verdict wants at least 5 replicates" in text
@@ -96,7 +96,7 @@ def test_the_ablation_names_what_its_intervals_allow():
 def test_the_ablation_gives_its_verdicts_with_five_replicates():
     spam = [96.0, 96.5, 97.0, 96.2, 96.4]
     runs, _ = levels({"SPAM": spam, "none": [v - 1 - 0.1 * i for i, v in enumerate(spam)], "SE": spam[::-1]})
-    text = tables.ablation_conclusion(runs)
+    text = words.ablation_conclusion(runs)
     assert re.search(r"\*\*none\*\* against SPAM: -1.20 points .*: they differ$", text, flags=re.M)
     assert re.search(r"\*\*SE\*\* against SPAM: .*: undecided$", text, flags=re.M)
     assert "a verdict wants" not in text
@@ -123,35 +123,35 @@ def test_the_gans_conclusion_follows_from_its_history(real, fake, said, tmp_path
 
 
 def test_passes_say_what_the_steps_mean():
-    text = tables.passes(resolve(preset="quick"), n_train=3_500)
+    text = words.passes(resolve(preset="quick"), n_train=3_500)
     assert text.splitlines()[0] == "cnn: 1,000 steps of 64 images, 18.3 passes over 3,500, 3 seeds"
 
 
 def test_an_ablation_of_one_replicate_speaks_of_no_intervals():
     runs, _ = levels({"SPAM": [96.0], "none": [95.0]})
-    text = tables.ablation_conclusion(runs)
+    text = words.ablation_conclusion(runs)
     assert text.startswith("Paired differences over 1 replicate. They describe these runs; a verdict wants at least 5")
     assert "interval" not in text
 
 
 def test_an_ablation_without_its_first_level_compares_with_nothing_else():
     runs, _ = levels({"SE": [95.0, 97.5], "none": [95.0, 95.6]})
-    assert "against" not in tables.ablation_conclusion(runs)
+    assert "against" not in words.ablation_conclusion(runs)
 
 
 def test_verdicts_say_when_nothing_can_be_asked_and_when_draws_overlap():
     five = table({"generated": [90.0, 92.0], "mixed": [97.0, 97.5]}, replicates=5)
-    assert tables.verdicts(five)[0].startswith("None of the questions")
+    assert words.verdicts(five)[0].startswith("None of the questions")
     whole = table(GROUPS, replicates=5).assign(**{"data.n_real": 0})
-    assert "share most of it" in tables.verdicts(whole)[-1]
-    assert "share most of it" not in tables.verdicts(table(GROUPS, replicates=5))[-1]
+    assert "share most of it" in words.verdicts(whole)[-1]
+    assert "share most of it" not in words.verdicts(table(GROUPS, replicates=5))[-1]
 
 
 def test_a_question_with_too_few_replicates_is_named_beside_those_that_are_answered():
     """Regression: the classifier alone was named, whose other questions had their verdicts."""
     rows = table({"original": [95.0, 95.1], "mixed_add": [96.0, 96.1], "mixed_add:10": [97.0, 97.1]}, replicates=5)
     rows = rows[(rows["arm"] != "mixed_add:10") | (rows["replicate"] < 4)]
-    lines = tables.verdicts(rows)
+    lines = words.verdicts(rows)
     assert lines[0].startswith("- cnn: Do generated images help when they are added? **helps")
     assert lines[2].endswith(": cnn, mixed_add:10 (4).")
 
@@ -163,13 +163,13 @@ def test_variants_of_an_arm_stand_in_the_order_of_their_numbers():
 
 def test_classifiers_with_unequal_replicates_are_not_said_to_rest_on_as_many():
     rows = pd.concat([table(GROUPS, replicates=3), table(GROUPS).assign(classifier="resnet18")])
-    assert "rests on at most 3 generators and 3 draws of" in tables.verdicts(rows)[0]
-    assert "rests on 3 generators and 3 draws of" in tables.verdicts(table(GROUPS, replicates=3))[0]
+    assert "rests on at most 3 generators and 3 draws of" in words.verdicts(rows)[0]
+    assert "rests on 3 generators and 3 draws of" in words.verdicts(table(GROUPS, replicates=3))[0]
 
 
 def test_those_with_too_few_replicates_are_named_in_one_line_behind_the_verdicts():
     rows = pd.concat([table(GROUPS, replicates=5), table(GROUPS).assign(classifier="resnet18")])
-    *judged, gap, few = [line for line in tables.verdicts(rows) if "share most of it" not in line]
+    *judged, gap, few = [line for line in words.verdicts(rows) if "share most of it" not in line]
     assert all(line.startswith("- cnn: ") for line in judged)
     assert (gap, few) == ("", "Too few replicates for a verdict (at least 5): resnet18 (1).")
 
@@ -195,13 +195,13 @@ def test_the_sizes_of_classes_are_told_in_a_few_words():
         y = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         return Images(torch.zeros(len(y), 1, 28, 28, dtype=torch.uint8), y, ("robin", "wren", "零")[: len(counts)])
 
-    assert tables.class_sizes(images(5, 5)) == "5 of each class"
-    assert tables.class_sizes(images(1_200, 40, 3)) == "from 3 of 零 to 1,200 of robin"
+    assert words.class_sizes(images(5, 5)) == "5 of each class"
+    assert words.class_sizes(images(1_200, 40, 3)) == "from 3 of 零 to 1,200 of robin"
 
 
 def test_a_caption_names_what_the_judge_sees_where_it_is_another_class():
     looked = pd.DataFrame({"asked": [0, 1], "seen": [0, 0]})
-    assert words.as_seen(looked, ("robin", "wren")) == ["robin", "wren\n→ robin"]
+    assert tables.as_seen(looked, ("robin", "wren")) == ["robin", "wren\n→ robin"]
 
 
 def asked(rows: pd.DataFrame) -> pd.DataFrame:
@@ -262,7 +262,7 @@ def test_generators_of_different_schedules_stand_in_rows_of_their_own():
     rows = [
         row | {"gan.steps": steps, "gan_test_accuracy": a} for steps, a in ((2_500, 97), (10_000, 99), (10_000, 98))
     ]
-    found = words.quality_table(pd.DataFrame(rows))
+    found = tables.quality_table(pd.DataFrame(rows))
     assert found["iterations"].tolist() == ["2,500", "10,000"]
     assert found["generators"].tolist() == [1, 2]
     assert found["GAN-test (%)"].tolist() == ["97.00 (0.50)", "98.50 (0.50)"]

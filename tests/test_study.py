@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rag_lib import study
 from rag_lib.analysis import paper, tables, words
 from rag_lib.base import UserError
 from rag_lib.data.datasets import load
@@ -18,11 +19,11 @@ from rag_lib.data.images import Images
 from rag_lib.figures import charts
 from rag_lib.runtime.files import save_checkpoint, save_weights, sha256
 from rag_lib.runtime.store import Run, cached, finished
+from rag_lib.settings.arms import generated_share, parse_arm
 from rag_lib.settings.config import ARMS, REAL_ARMS, ClassifierConfig
-from rag_lib.settings.presets import SEEDS_OF_A_DRAW, replicate, resolve
-from rag_lib.study import conduct as study
-from rag_lib.study import designs, plan
-from rag_lib.study.arms import arm, generated_share, parse_arm
+from rag_lib.study import designs, engines
+from rag_lib.study.arms import arm
+from rag_lib.study.resolve import SEEDS_OF_A_DRAW, configs, replicate, resolve
 
 SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
 
@@ -39,7 +40,7 @@ def group(spec: str, real: Images, synthetic: Images, seed: int = 0) -> Images:
 
 def classify(settings, splits):
     """The study of these settings on these images, which need not be those that the settings name."""
-    return study.run([settings], partial(plan.in_order, images=lambda _: splits))
+    return study.run([settings], partial(engines.in_order, images=lambda _: splits))
 
 
 def constant(value: int, n: int = 20, size: int = 28) -> Images:
@@ -130,7 +131,7 @@ def test_the_yardstick_takes_away_random_rotation_shift_and_mirroring_and_nothin
     settings = resolve(
         preset="smoke", overrides={"data.flip": True, "data.translation": 2}, arms=["original_plain", "original"]
     )
-    plain, original = plan.configs(settings)
+    plain, original = configs(settings)
     assert plain.data == replace(original.data, rotation=0.0, translation=0, flip=False)
     assert replace(plain, data=original.data, arm="original") == original
 
@@ -154,10 +155,10 @@ def test_a_replicate_fixes_the_draw_and_the_gan_for_all_arms():
     settings = resolve(preset="smoke", seed=7, overrides={"gan.labels": "pseudo"}, replicates=3)
     cells = [replicate(settings, r) for r in range(3)]
     assert [(c.data.split_seed, c.gan.seed) for c in cells] == [(0, 7), (1, 8), (2, 9)]
-    first = [min(c.seed for c in plan.configs(cell)) for cell in cells]
+    first = [min(c.seed for c in configs(cell)) for cell in cells]
     assert first == [0, SEEDS_OF_A_DRAW, 2 * SEEDS_OF_A_DRAW] == [c.quality.judge.seed for c in cells]
     for cell in cells:
-        shared = {(c.data.split_seed, c.gan and c.gan.seed, c.gan and c.gan.labeller.data) for c in plan.configs(cell)}
+        shared = {(c.data.split_seed, c.gan and c.gan.seed, c.gan and c.gan.labeller.data) for c in configs(cell)}
         assert shared <= {(cell.data.split_seed, None, None), (cell.data.split_seed, cell.gan.seed, cell.data)}
         assert cell.quality.gan == cell.gan
         assert cell.quality.judge.data == cell.data
@@ -168,10 +169,10 @@ def test_no_two_replicates_share_a_seed_of_a_classifier():
     """Regression: all had the seeds 0, 1, 2, ..., whose effects the intervals over replicates left out."""
     settings = resolve(preset="smoke", overrides={"classifiers": {"cnn": 3}, "gan.labels": "pseudo"}, replicates=5)
     cells = [replicate(settings, r) for r in range(5)]
-    seeds = [{c.seed for c in plan.configs(cell)} | {cell.gan.labeller.seed} for cell in cells]
+    seeds = [{c.seed for c in configs(cell)} | {cell.gan.labeller.seed} for cell in cells]
     assert len(set.union(*seeds)) == 5 * 4
     other_draw = resolve(preset="smoke", overrides={"data.split_seed": 2, "classifiers": {"cnn": 3}}, seed=2)
-    assert plan.configs(other_draw)[0].seed == plan.configs(cells[2])[0].seed  # so that a replicate can be had alone
+    assert configs(other_draw)[0].seed == configs(cells[2])[0].seed  # so that a replicate can be had alone
 
 
 def test_a_run_names_the_weights_it_has_seen_images_of_and_refuses_those_of_another_training(results):

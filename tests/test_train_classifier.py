@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from rag_lib.base import UserError
 from rag_lib.classifiers.train import confusion, load_classifier, predict, train_classifier
-from rag_lib.runtime.store import clean_runs
-from rag_lib.settings.presets import resolve
+from rag_lib.runtime.tables import clean_runs
+from rag_lib.study.resolve import resolve
 
 SMOKE = replace(resolve(preset="smoke").quality.judge, precision="fp32")
 

@@ -16,7 +16,7 @@ from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
 from rag_lib.gan.train import gan_step, train_gan
 from rag_lib.runtime.provenance import processor
-from rag_lib.settings.presets import resolve
+from rag_lib.study.resolve import resolve
 
 SMOKE = replace(resolve(preset="smoke").gan, precision="fp32")
 

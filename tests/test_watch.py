@@ -8,12 +8,12 @@ import torch
 from IPython.display import DisplayHandle
 
 from rag_lib import notebook
-from rag_lib.figures import live
+from rag_lib.figures import interactive
 from rag_lib.figures.charts import gan_curves
 from rag_lib.gan.train import diversity, train_gan
 from rag_lib.gan.watch import FEWEST, Warnings, findings
 from rag_lib.runtime import progress
-from rag_lib.settings.presets import resolve
+from rag_lib.study.resolve import resolve
 
 CONFIG = resolve(preset="smoke").gan
 GOOD = {"loss_d": 1.2, "loss_g": 1.0, "d_real": 0.6, "d_fake": 0.4, "diversity": 0.9, "diversity_lowest": 0.7}
@@ -100,14 +100,14 @@ def test_a_warning_is_printed_once_a_training(capsys, tmp_path):
 
 def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits, monkeypatch):
     """Without a browser: what would reach it, and that a front end with widgets is what decides."""
-    assert type(live.watcher(CONFIG)) is Warnings
-    monkeypatch.setattr(live, "live_front_end", lambda: True)
+    assert type(interactive.watcher(CONFIG)) is Warnings
+    monkeypatch.setattr(interactive, "live_front_end", lambda: True)
     pictures = []
     for shown in ("display", "update"):
         monkeypatch.setattr(DisplayHandle, shown, lambda self, image: pictures.append(image.data))
-    monkeypatch.setattr(live, "SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr(live, "MAX_SHARE", 1e9)
-    watch = live.watcher(CONFIG)
+    monkeypatch.setattr(interactive, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(interactive, "MAX_SHARE", 1e9)
+    watch = interactive.watcher(CONFIG)
     run = train_gan(CONFIG, digits.train, watch=watch)
     assert len(pictures) == CONFIG.steps
     assert len(set(pictures)) == CONFIG.steps
@@ -119,16 +119,16 @@ def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits,
 def test_samples_of_later_than_the_history_are_not_shown(tmp_path, monkeypatch):
     """Regression: a run that went on from a checkpoint showed what a killed one had left, even half a file."""
     shown = []
-    monkeypatch.setattr(live, "below", lambda figure, newest: shown.append(newest))
+    monkeypatch.setattr(interactive, "below", lambda figure, newest: shown.append(newest))
     monkeypatch.setattr(DisplayHandle, "display", lambda self, image: None)
     for step in (25, 50):
         (tmp_path / f"step-{step:06d}.png").write_bytes(b"half a file")
-    live.LiveFigure(CONFIG)(history(30).to_dict("records"), tmp_path)
+    interactive.LiveFigure(CONFIG)(history(30).to_dict("records"), tmp_path)
     assert [path.name for path in shown] == ["step-000025.png"]
 
 
 def test_a_run_that_is_there_already_moves_nothing():
-    assert live.LiveFigure(CONFIG).handle is None  # the notebook displays the figure
+    assert interactive.LiveFigure(CONFIG).handle is None  # the notebook displays the figure
 
 
 def test_a_front_end_is_live_in_a_kernel_that_somebody_looks_at(monkeypatch):

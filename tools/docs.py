@@ -17,7 +17,7 @@ from rag_lib.analysis.answers import claim, verdict
 from rag_lib.analysis.statistics import contrasts
 from rag_lib.analysis.tables import interval_table
 from rag_lib.base import results_dir
-from rag_lib.settings.presets import resolve
+from rag_lib.study.resolve import resolve
 
 # Timed by hand, since no table has the time of a whole `make study`.
 MAKE_STUDY_MINUTES = 14

@@ -11,9 +11,11 @@ from types import ModuleType
 from typing import Any
 
 from rag_lib.base import ROOT
+from rag_lib.data import datasets
+from rag_lib.data.datasets import DATASETS
 from rag_lib.settings import config, presets
 from rag_lib.settings.config import CLASSIFIERS
-from rag_lib.settings.presets import DATASETS, PRESETS, PRESETS_OF
+from rag_lib.settings.presets import PRESETS, PRESETS_OF
 from rag_lib.study.overrides import RESERVED, SECTIONS
 
 
@@ -48,7 +50,8 @@ def links(page: str) -> None:
 
 def deltas(name: str, key: str | tuple[str, str]) -> None:
     """Print what an entry of DATASETS, PRESETS or PRESETS_OF changes, and the reason in the comment behind it."""
-    tree = ast.parse(inspect.getsource(presets))
+    module = datasets if name == "DATASETS" else presets
+    tree = ast.parse(inspect.getsource(module))
     assigned = {}
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -56,7 +59,7 @@ def deltas(name: str, key: str | tuple[str, str]) -> None:
             assigned[target.id] = node.value
     entries = assigned[name]
     (entry,) = [v for k, v in zip(entries.keys, entries.values, strict=True) if ast.literal_eval(k) == key]
-    said = comments(presets)
+    said = comments(module)
 
     def reasons(node: ast.expr) -> dict[str, str]:
         if isinstance(node, ast.Name):
@@ -67,7 +70,7 @@ def deltas(name: str, key: str | tuple[str, str]) -> None:
         return {k.value: explanation(said, k.lineno, v.end_lineno) for k, v in pairs}
 
     why, rows = reasons(entry), []
-    for setting, value in getattr(presets, name)[key].items():
+    for setting, value in getattr(module, name)[key].items():
         section, _, field = setting.rpartition(".")
         cls = SECTIONS["classifier" if section in CLASSIFIERS else section] if section else None
         usual = [default(f) for f in fields(cls) if f.name == field] if cls else ["one seed of each of its five"]

@@ -8,7 +8,7 @@ import textwrap
 import pandas as pd
 
 from docs import change, table, text
-from rag_lib.analysis import answers, tables
+from rag_lib.analysis import answers, tables, words
 from rag_lib.analysis.answers import claim, compared, verdict, worth
 from rag_lib.analysis.paper import BEST_OF_TABLE_2, TABLE_1
 from rag_lib.analysis.published import registry, study
@@ -114,7 +114,7 @@ def show(name: str, says: dict[str, str] | None = None) -> None:
         claim(f"{asked} of {name}: {allowed}", len(found) > 0 and found.str.fullmatch(allowed).all())
     if of.design == "ablation":
         frame(tables.level_table(of.rows, of.quality))
-        print(f"\n{tables.ablation_conclusion(of.rows)}")
+        print(f"\n{words.ablation_conclusion(of.rows)}")
     elif of.design == "low-data":
         found = intervals(of.rows, ["data.n_real", "arm"])
         found["shown"] = [f"{row.mean:.2f} ({row.low:.2f} to {row.high:.2f})" for row in found.itertuples()]

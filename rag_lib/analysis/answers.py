@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from rag_lib.analysis import tables
+from rag_lib.analysis import tables, words
 from rag_lib.analysis.published import Study, registry, study
-from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, answer, holm, images_worth, intervals
+from rag_lib.analysis.statistics import answer, holm, images_worth, intervals
 from rag_lib.base import ROOT, UserError
-from rag_lib.figures import charts
 
 FIGURE = ROOT / "results" / "figures" / "answer.png"
 ANSWER = (
@@ -38,9 +36,6 @@ OF_FIRST_FIGURE: dict[str, dict[str, tuple[str, str]]] = {
         "shifted, ten times as many added, DiffAugment": ("shifted/mixed_add:10", "ten_beside_each/original"),
     },
 }
-
-
-ACCURACY = "accuracy on real test images (%)"
 
 
 def claim(words: str, holds: bool) -> None:
@@ -102,30 +97,6 @@ def answer_table() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def answer_figure() -> Figure:
-    """Draw what each way of using generated images changes, compared with the same real images, rotated at random."""
-    return charts.levels(answer_table(), "change in accuracy on real test images (points)", differences=True)
-
-
-def figure_of(studied: Study) -> Figure | None:
-    """Draw a study's effects against the number of real images, or its accuracies.
-
-    None where there are too few replicates for intervals, or nothing to compare: the table says as much.
-    """
-    rows = studied.rows
-    if rows["replicate"].nunique() < MIN_FOR_INTERVAL:
-        return None
-    if studied.design == "ablation":
-        return charts.levels(intervals(rows, ["factor", "level"]), ACCURACY)
-    if rows["arm"].nunique() == 1:
-        return None
-    if rows["data.n_real"].nunique() > 1:
-        asked = dict.fromkeys(zip(studied.verdicts["arm"], studied.verdicts["baseline"], strict=True))
-        return charts.effects(studied.verdicts, {arm: f"{arm} against {baseline}" for arm, baseline in asked})
-    found = intervals(rows[rows["arm"] != "generated_shuffled"], ["classifier", "arm"])  # that is at chance
-    return charts.levels(found.assign(factor=found["classifier"], level=found["arm"]), ACCURACY)
-
-
 def table_of(design: str, rows: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
     """Return a study's accuracies for people: percent, means over its replicates with their 95% intervals."""
     if design == "ablation":
@@ -138,10 +109,10 @@ def answer_of(design: str, rows: pd.DataFrame) -> str:
     if rows.empty:
         return "Not published yet."
     if design == "ablation":
-        return tables.ablation_conclusion(rows)
+        return words.ablation_conclusion(rows)
     if rows["arm"].nunique() == 1:
         return "One group, for comparisons with other studies."
-    return "\n".join(tables.verdicts(rows, ["classifier", "data.n_real"]))
+    return "\n".join(words.verdicts(rows, ["classifier", "data.n_real"]))
 
 
 def verdict_table(verdicts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

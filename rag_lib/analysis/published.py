@@ -14,10 +14,10 @@ import pandas as pd
 from rag_lib.analysis.statistics import contrasts
 from rag_lib.base import ROOT, UserError, check_value, results_dir
 from rag_lib.settings.config import Settings
-from rag_lib.settings.presets import resolve
 from rag_lib.study.conduct import TABLES
 from rag_lib.study.designs import DESIGNS, by_level
 from rag_lib.study.plan import ids_of
+from rag_lib.study.resolve import resolve
 
 REGISTRY = ROOT / "results" / "studies.toml"
 BY = ["classifier", "data.n_real"]  # whose groups every question is asked of
@@ -35,7 +35,7 @@ class Study:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def levels(self, make: Callable[..., Settings] = resolve) -> dict[tuple, Settings]:
-        """Return the study's parts as settings; `make` takes the parameters of `presets.resolve`."""
+        """Return the study's parts as settings; `make` takes the parameters of `resolve`."""
         try:
             return DESIGNS[self.design](make=make, **self.parameters)
         except UserError as e:

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, MIN_REPLICATES, contrasts, replicates
+from rag_lib.data.images import Images
 from rag_lib.gan.watch import findings
 from rag_lib.runtime.store import Run
+from rag_lib.settings.arms import ARM_NAMES, arm_order
 from rag_lib.settings.config import Settings
+from rag_lib.study.designs import ABLATION
 
 
 def gan_conclusion(settings: Settings, gan: Run) -> str:
@@ -50,51 +54,6 @@ def gallery_conclusion(quality: Run) -> str:
     )
 
 
-def as_seen(looked: pd.DataFrame, classes: Sequence[str]) -> list[str]:
-    """A caption an image (`quality.look`): the class that was asked for, and the one that is seen if it is another."""
-    return [
-        classes[asked] if asked == seen else f"{classes[asked]}\n→ {classes[seen]}"
-        for asked, seen in zip(looked["asked"], looked["seen"], strict=True)
-    ]
-
-
-def distance_table(quality: Run) -> pd.DataFrame:
-    """How far the generated images are from the train images, and as many val images, in the judge's features."""
-    names = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
-    m = quality.metrics
-    table = pd.DataFrame(
-        {"generated": [m[name] for name in names], "unseen real": [m[f"val_{name}"] for name in names]},
-        index=[f"{n.replace('_', ' ')} ({'smaller' if 'distance' in n else 'larger'} is better)" for n in names],
-    )
-    table = table.round(3) + 0.0  # no -0.000
-    return table.rename_axis(f"{m['images_compared']:,} images of each")
-
-
-def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
-    """The quality of each study's generators, means over replicates, in brackets what unseen real images get."""
-    by = ["dataset", "data.n_real", "gan.steps"]
-    numbers = quality.groupby(by, sort=False).mean(numeric_only=True)
-    decimals = {"frechet_distance": 1, "precision": 3, "recall": 3, "density": 2, "coverage": 3}
-
-    def text(value: str, beside: str, digits: int) -> list[str]:
-        return [f"{v:.{digits}f} ({b:.{digits}f})" for v, b in zip(numbers[value], numbers[beside], strict=True)]
-
-    columns = {
-        "generators": quality.groupby(by, sort=False).size(),
-        "images compared": numbers["images_compared"].map("{:,.0f}".format),
-        "GAN-test (%)": text("gan_test_accuracy", "judge_test_accuracy", 2),
-        **{name.replace("_", " "): text(name, f"val_{name}", digits) for name, digits in decimals.items()},
-        "duplicates (%)": [
-            f"{100 * rate:.2f} ({100 * unseen:.2f})"
-            for rate, unseen in zip(numbers["duplicate_rate"], numbers["duplicate_rate_unseen"], strict=True)
-        ],
-    }
-    table = pd.DataFrame(columns, index=numbers.index).reset_index()
-    table["data.n_real"] = table["data.n_real"].map(lambda n: f"{n:,}" if n else "all")
-    table["gan.steps"] = table["gan.steps"].map("{:,}".format)
-    return table.rename(columns={"data.n_real": "real images", "gan.steps": "iterations"}).set_index("dataset")
-
-
 def memorisation_conclusion(quality: Run) -> str:
     """Whether the generator repeats its training images, in two sentences."""
     m = quality.metrics
@@ -104,3 +63,111 @@ def memorisation_conclusion(quality: Run) -> str:
         "distance to the nearest train image is "
         f"{m['nearest_generated']:.2f} for generated images, {m['nearest_val']:.2f} for val images."
     )
+
+
+def class_sizes(images: Images) -> str:
+    """How many images the classes have: `450 of each class`, or from the rarest to the most frequent one."""
+    counts = images.y.bincount(minlength=len(images.classes))
+    few, many = int(counts.argmin()), int(counts.argmax())
+    if counts[few] == counts[many]:
+        return f"{counts[few]:,} of each class"
+    return f"from {counts[few]:,} of {images.classes[few]} to {counts[many]:,} of {images.classes[many]}"
+
+
+def passes(settings: Settings, n_train: int) -> str:
+    """How often each classifier sees an image of a group of `n_train`: what its number of steps means."""
+    return "\n".join(
+        f"{c.model}: {c.steps:,} steps of {c.batch_size} images, {c.steps * c.batch_size / n_train:.1f} passes "
+        f"over {n_train:,}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+        for c, seeds in settings.classifiers
+    )
+
+
+def conclusion(table: pd.DataFrame) -> str:
+    """What the table shows and what it does not, as Markdown; differences are points of accuracy, within replicates."""
+    n = table["replicate"].nunique()
+    over = "the classifier's seeds" + (f" and {n} replicates" if n > 1 else "")
+    note = " (difference to the original images in points)" if "original" in set(table["arm"]) else ""
+    lines = [f"- **{name}**: {_accuracies(rows)}" for name, rows in table.groupby("classifier", sort=False)]
+    heading = f"Accuracy on the real test images, mean over {over}{note}:"
+    return "\n".join([heading, "", *lines, "", *verdicts(table)])
+
+
+def _accuracies(table: pd.DataFrame) -> str:
+    """One classifier's accuracies by arm, the original images first, then each with its difference to them."""
+    of_arm = replicates(table, ["arm"]).pivot(index="replicate", columns="arm", values="test_accuracy")
+    parts = []
+    for arm in sorted(arm_order(table["arm"]), key=lambda arm: arm != "original"):
+        difference = ""
+        if arm != "original" and "original" in of_arm:
+            paired = (of_arm[arm] - of_arm["original"]).dropna()
+            over = f" over {len(paired)} of {len(of_arm)} replicates" if len(paired) < len(of_arm) else ""
+            difference = f" ({paired.mean():+.2f}{over})" if len(paired) else ""
+        parts.append(f"{of_arm[arm].mean():.2f}%{difference} from {ARM_NAMES.get(arm, arm)}")
+    return ", ".join(parts)
+
+
+def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[str]:
+    """The answers that the replicates allow, as lines of Markdown; with too few, one line that says so.
+
+    `by`: the columns whose groups the questions are asked of (`statistics.contrasts`).
+    """
+    by = list(by)
+    counts = table.groupby(by)["replicate"].nunique()
+    n = counts.max()
+    if n < MIN_REPLICATES:
+        rests_on = "one generator and one draw" if n == 1 else f"{n} generators and {n} draws"
+        rests_on = rests_on if counts.min() == n else f"at most {rests_on}"
+        return [
+            f"All of this rests on {rests_on} of the real images, so it describes these runs. Whether generated images "
+            f"help in general it cannot show: a verdict wants at least {MIN_REPLICATES} replicates."
+        ]
+    found = contrasts(table, by)
+    if found.empty:
+        return ["None of the questions can be asked of these arms: each wants two, such as `mixed_add` and `original`."]
+    judged = found["n"] >= MIN_REPLICATES
+    lines = [f"- {_named(row, by)}: {row['question']} **{row['verdict']}**" for row in found[judged].to_dict("records")]
+    in_part = {_named(row, by) for row in found[judged].to_dict("records")}
+    few = {}  # by group, but by question where others of the group are judged
+    for row in found[~judged].to_dict("records"):
+        group = _named(row, by)
+        few[f"{group}, {row['arm']} ({row['n']})" if group in in_part else f"{group} ({row['n']})"] = None
+    if few:
+        lines += ["", f"Too few replicates for a verdict (at least {MIN_REPLICATES}): {'; '.join(few)}."]
+    if (table["data.n_real"] == 0).any():
+        lines += [
+            "",
+            "The draws of the real images come from one pool and share most of it, so the intervals speak of this "
+            "pool; few real images (`n_real`) give draws that hardly overlap.",
+        ]
+    return lines
+
+
+def _named(row: dict, by: Sequence[str]) -> str:
+    real = f"{row['data.n_real']:,} real images" if row.get("data.n_real") else "all real images"
+    return ", ".join(real if column == "data.n_real" else str(row[column]) for column in by)
+
+
+def ablation_conclusion(table: pd.DataFrame) -> str:
+    """For each factor, each level against the first: the paired difference with its interval, and with enough
+    replicates whether the two differ, corrected for the factor's levels."""
+    lines = []
+    n = table["replicate"].nunique()
+    for factor, rows in table.groupby("factor", sort=False):
+        baseline, *others = ABLATION[factor]
+        named = {level: (level, baseline) for level in others}
+        for row in contrasts(rows.assign(arm=rows["level"]), ["factor"], named=named).to_dict("records"):
+            line = f"- {factor}, **{row['arm']}** against {baseline}: {row['mean']:+.2f} points"
+            if pd.notna(row["low"]):
+                line += f" (95% interval {row['low']:+.2f} to {row['high']:+.2f})"
+            if row["n"] >= MIN_REPLICATES:
+                line += ": " + {"helps": "they differ", "hurts": "they differ"}.get(row["answer"], row["answer"])
+            lines.append(line)
+    what = f"Paired differences over {n} {'replicate' if n == 1 else 'replicates'}"
+    if n >= MIN_REPLICATES:
+        what += ", each interval for itself; what is said to differ is corrected for a factor's comparisons (Holm)."
+    else:
+        if n >= MIN_FOR_INTERVAL:
+            what += ", each interval for itself, without correction for their number"
+        what += f". They describe these runs; a verdict wants at least {MIN_REPLICATES} replicates."
+    return "\n".join([what, "", *lines])

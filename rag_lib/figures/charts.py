@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rag_lib.base import results_dir
+from rag_lib.settings.arms import arm_order
 from rag_lib.settings.config import ARMS
-from rag_lib.study.arms import arm_order
 
 # Okabe and Ito's colours, which the colour-blind tell apart, but for their yellow, too pale on white; and a grey
 _OKABE_ITO = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#999933", "#808080")

@@ -1,5 +1,6 @@
-"""Images to figures; the images came from a run."""
+"""Images to figures, and the images that published figures need; they came from a run."""
 
+import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,11 @@ import seaborn as sns
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from rag_lib.base import ROOT, UserError, results_dir
 from rag_lib.data.images import Images
 from rag_lib.figures.charts import SMALL, wrapped
 
@@ -19,6 +23,9 @@ GAP = 2  # pixels between two images, as in torchvision's grids
 CELL = 0.8  # inches of an image that may have a name above it
 LINE = 0.16  # inches of a line of such names
 TITLE = 0.34  # inches kept free for a title of the figure
+
+
+PUBLISHED = ROOT / "results" / "samples"  # by their study
 
 
 def montage(x: Tensor, columns: int, gap: int = GAP) -> np.ndarray:
@@ -170,3 +177,38 @@ def attention(images: Images, maps: list[Tensor]) -> Figure:
         bar = figure.add_axes((1 + 0.15 / width, 0, 0.12 / width, axes[1, 0].get_position().y1))
         figure.colorbar(shown, cax=bar, label="S").ax.tick_params(labelsize=SMALL)
     return figure
+
+
+def samples_dir() -> Path:
+    return results_dir() / "samples"
+
+
+def save_images(images: Images, name: str) -> Path:
+    """Writes `results/samples/<name>.png`: the images in a row, lossless; returns its path."""
+    n, channels, size, _ = images.x.shape
+    strip = images.x.permute(2, 0, 3, 1).reshape(size, n * size, channels).numpy()
+    info = PngInfo()
+    info.add_text("rag_lib", json.dumps({"y": images.y.tolist(), "classes": images.classes}))
+    samples_dir().mkdir(parents=True, exist_ok=True)
+    Image.fromarray(strip.squeeze(-1) if channels == 1 else strip).save(samples_dir() / f"{name}.png", pnginfo=info)
+    return samples_dir() / f"{name}.png"
+
+
+def load_images(name: str) -> Images:
+    """The images that `save_images` wrote, or published ones; raises `UserError` where there are none."""
+    path = samples_dir() / f"{name}.png"
+    if not path.exists():
+        path = PUBLISHED / f"{name}.png"
+    if not path.exists():
+        raise UserError(f"{path} does not exist; notebook 02_gallery writes it")
+    with Image.open(path) as picture:
+        card = json.loads(picture.text["rag_lib"])
+        strip = torch.from_numpy(np.array(picture)).unflatten(1, (len(card["y"]), -1))  # H x N x W (x C)
+    strip = strip.unsqueeze(-1) if strip.ndim == 3 else strip
+    x = strip.permute(1, 3, 0, 2).contiguous()
+    return Images(x, torch.tensor(card["y"], dtype=torch.int64), tuple(card["classes"]))
+
+
+def names(prefix: str) -> list[str]:
+    """What stands behind `prefix-` in the names of the published images: their studies."""
+    return sorted(path.stem.partition("-")[2] for path in PUBLISHED.glob(f"{prefix}-*.png"))

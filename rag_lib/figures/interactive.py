@@ -1,26 +1,38 @@
-"""The latent space under one's fingers: dropdowns and sliders in JupyterLab."""
+"""Figures that move in JupyterLab: the latent space under one's fingers, and a training while it runs."""
 
+import time
+from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 
 import ipywidgets as widgets
-from IPython.display import display
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import DisplayHandle, display
+from IPython.display import Image as Shown
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from rag_lib import notebook
+from rag_lib.figures.charts import gan_curves, save
+from rag_lib.figures.galleries import below, step_of
 from rag_lib.gan.networks import Generator, OnePerClass
+from rag_lib.gan.watch import Warnings
 from rag_lib.runtime.progress import live_front_end
+from rag_lib.settings.config import GanConfig
 from rag_lib.synthetic import latent
 from rag_lib.synthetic.generate import to_pil
 
 SEEDS = 1_000
 PIXELS = 336  # a side of the picture
 
+SECONDS_BETWEEN = 3.0  # two drawings at least, and more where
+MAX_SHARE = 0.05  # of the time would go into them
+
 
 def show(generator: Generator | OnePerClass, stand_in: Figure, name: str, alt: str) -> None:
     """Show the explorer where a front end has widgets; elsewhere `stand_in`, which is saved under its name."""
-    picture = notebook.image(stand_in, name, alt, picture=True)
+    picture = image(stand_in, name, alt, picture=True)
     if live_front_end():
         # whoever opens the saved notebook without its kernel sees the stand-in
         data, metadata = picture._repr_mimebundle_()
@@ -74,3 +86,49 @@ def as_png(x: Tensor) -> bytes:
     png = BytesIO()
     to_pil(x).resize((PIXELS, PIXELS), Image.Resampling.NEAREST).save(png, "PNG", compress_level=1)
     return png.getvalue()
+
+
+def watcher(config: GanConfig) -> Warnings:
+    """A figure that moves in JupyterLab; elsewhere progress and warnings as lines, and the figure at the end."""
+    return LiveFigure(config) if live_front_end() else Warnings(config)
+
+
+class LiveFigure(Warnings):
+    """Draw the curves so far and the newest samples, where `handle` is; `notebook.show` puts the whole there."""
+
+    def __init__(self, config: GanConfig):
+        super().__init__(config)
+        self.due = 0.0
+
+    def __call__(self, history: Sequence[dict[str, float]], samples: Path) -> None:
+        super().__call__(history, samples)
+        start = time.monotonic()
+        if start >= self.due:
+            # a run that goes on from a checkpoint may have left later ones
+            so_far = [p for p in samples.glob("step-*.png") if step_of(p) <= history[-1]["step"]]
+            figure = gan_curves(pd.DataFrame(history))
+            if so_far:
+                below(figure, max(so_far))
+            self._put(figure)
+            now = time.monotonic()
+            self.due = now + max(SECONDS_BETWEEN, (now - start) / MAX_SHARE)
+
+    def _put(self, figure: Figure) -> None:
+        png = BytesIO()
+        figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+        plt.close(figure)  # so that the notebook does not draw it once more
+        image = Shown(png.getvalue(), alt="The losses so far, and the newest generated images.")
+        if self.handle is None:
+            self.handle = DisplayHandle()
+            self.handle.display(image)
+        else:
+            self.handle.update(image)
+
+
+def image(figure: Figure, name: str, alt: str, picture: bool = False) -> Shown:
+    """Save and close a figure; return what displays it, at half of the saved one's resolution."""
+    save(figure, name, picture)
+    png = BytesIO()
+    figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+    plt.close(figure)  # so that the notebook does not draw it once more
+    return Shown(png.getvalue(), alt=alt)

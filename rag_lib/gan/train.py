@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.func import functional_call
 
-from rag_lib.data.images import Images, concat
+from rag_lib.data.images import Images, concat, topping_up
 from rag_lib.data.preprocess import diff_augment, draw_augmentation, draw_preprocessing, preprocess
 from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
@@ -41,7 +41,6 @@ from rag_lib.runtime.numerics import (
 from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import Run, cached
 from rag_lib.settings.config import GanConfig, as_dict
-from rag_lib.study.arms import topping_up
 
 N_SAMPLES = 10  # sample grids over the training
 NO_AUGMENTATION = [lambda x: x] * 3

@@ -17,7 +17,7 @@ NUMERICS = 2
 
 PAPER_CLASSIFIERS = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
 CLASSIFIERS = (*PAPER_CLASSIFIERS, "fast_cnn")
-# the paper's three groups, then the controls (arms.py says what each is)
+# the paper's three groups, then the controls (study/arms.py says what each is)
 STUDY_ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain", "original_half", "generated_shuffled")
 ARMS = (*STUDY_ARMS, "balanced", "oversampled")  # the last two are for classes of unequal sizes
 REAL_ARMS = ("original", "original_plain", "original_half", "oversampled")  # they need no generator
@@ -27,7 +27,7 @@ REAL_ARMS = ("original", "original_plain", "original_half", "oversampled")  # th
 class DataConfig(Checked):
     """Which images, how they are split, and the paper's preprocessing (section 1.2)."""
 
-    dataset: str = "mnist5k"  # a name of presets.DATASETS, or folder:PATH
+    dataset: str = "mnist5k"  # a name of DATASETS, or folder:PATH
     content: str = ""  # hash of an own image folder's content; empty for the named datasets
     channels: int = setting(1, choices=(1, 3))  # grey or colour
     stored_size: int = setting(28, choices=(28, 32))  # pixels a side before the crop

@@ -1,18 +1,22 @@
 """The groups of images that classifiers are compared on: the paper's three, and the controls that make it fair."""
 
 import math
-from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 
-import pandas as pd
 import torch
 
-from rag_lib.base import UserError, check_value
-from rag_lib.data.images import Images, concat, stratified_split
+from rag_lib.data.datasets import Splits, load
+from rag_lib.data.images import Images, concat, stratified_split, topping_up
+from rag_lib.runtime.files import sha256
 from rag_lib.runtime.numerics import rng, seed_of
-from rag_lib.settings.config import ARMS, REAL_ARMS, ClassifierConfig, DataConfig
+from rag_lib.runtime.store import Run
+from rag_lib.settings.config import ClassifierConfig, DataConfig
+from rag_lib.synthetic.generate import generate, load_generator
+from rag_lib.synthetic.quality import HELD_OUT_SEED
 
-MANY = ("generated", "mixed_add")  # the arms that can have several times as many generated images as real ones
+TRAIN_SEED = 0  # of the generated images that classifiers are trained on
 
 
 def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Images:
@@ -56,64 +60,31 @@ def n_synthetic(config: ClassifierConfig, real: Images) -> int:
     return config.times * len(real)
 
 
-def topping_up(real: Images, source: Images) -> Images:
-    """Of each class of `real` what it lacks of the largest one's number, from `source`, in turn, again and again."""
-    counts = real.y.bincount(minlength=len(real.classes))
-    index = []
-    for c, missing in enumerate((counts.max() - counts).tolist()):
-        of_class = (source.y == c).nonzero().flatten()
-        index.append(of_class[torch.arange(missing) % len(of_class)])
-    return source[torch.cat(index)]
-
-
 def preprocessing(name: str, data: DataConfig) -> DataConfig:
     """What an arm changes in the preprocessing: `original_plain` has the crop and the contrast only."""
     return replace(data, rotation=0.0, translation=0, flip=False) if name == "original_plain" else data
 
 
-def generated_share(config: ClassifierConfig) -> float | None:
-    """The share of generated images with their own labels in an arm whose classes are as real ones or in turn.
-
-    None where the labels are shuffled, and where the arm makes the classes equal: neither can be asked of test images.
-    """
-    shares = dict.fromkeys(REAL_ARMS, 0.0) | {"generated": 1.0, "mixed": config.share, "mixed_add": 0.5}
-    shares |= dict.fromkeys(("generated_shuffled", "balanced", "oversampled"))
-    return shares[config.arm]
-
-
-def parse_arm(spec: str) -> tuple[str, float, int]:
-    """An arm, its share of generated images (`mixed:0.25`) and how many times as many as real ones (`mixed_add:10`).
-
-    Both at their defaults where `spec` is but the arm's name. Raises `UserError`.
-    """
-    name, colon, number = spec.partition(":") if isinstance(spec, str) else (spec, "", "")
-    check_value("arm", name, str, choices=ARMS)
-    share, times = ClassifierConfig.share, ClassifierConfig.times
-    if not colon:
-        return name, share, times
-    with suppress(ValueError):  # where it is no number
-        if name == "mixed" and 0 <= (share := float(number)) <= 1:
-            return name, share, times
-        if name in MANY and number.isdecimal() and 1 <= (times := int(number)) <= 100:
-            return name, share, times
-    raise UserError(
-        f"arm = {spec!r} is unknown; mixed takes a share of generated images, as in mixed:0.25; {' and '.join(MANY)} "
-        "take how many times as many, from 1 to 100, as in mixed_add:10; the others take none"
-    )
+def images_for(config: ClassifierConfig, splits: Splits, gan: Run | None = None) -> dict[str, Images]:
+    """By name: what a classifier is trained on, `train`, and what it is measured on, as `train_classifier` wants it."""
+    real = {"val": splits.val, "test": splits.test}
+    if config.gan is None:
+        return real | {"train": arm(config, splits.train, None)}
+    train = arm(config, splits.train, synthetic(gan.folder, n_synthetic(config, splits.train), TRAIN_SEED))
+    held_out = synthetic(gan.folder, len(splits.test), HELD_OUT_SEED).padded_to(train.x.shape[-1])
+    return real | {"train": train, "generated": held_out}
 
 
-def arm_order(specs: pd.Series) -> list[str]:
-    """The arms that occur, as `parse_arm` reads them: the paper's groups first, each before its variants."""
-
-    def place(spec: str) -> tuple[int, bool, float, int]:
-        name, *numbers = parse_arm(spec)
-        return ARMS.index(name), spec != name, *numbers
-
-    return sorted(specs.unique(), key=place)
+@lru_cache(maxsize=2)  # the studies that share their images follow one another
+def splits_of(config: DataConfig) -> Splits:
+    return load(config)
 
 
-def label_of(config: ClassifierConfig) -> str:
-    """The arm as `parse_arm` reads it: the name, and what is not at its default."""
-    if config.arm == "mixed" and config.share != ClassifierConfig.share:
-        return f"mixed:{config.share:g}"
-    return config.arm if config.times == ClassifierConfig.times else f"{config.arm}:{config.times}"
+def synthetic(generator: Path, n: int, seed: int) -> Images:
+    """`generate`d by the generator in this folder, and kept until its weights are others."""
+    return _synthetic(generator, sha256(generator / "generator.safetensors"), n, seed)
+
+
+@lru_cache(maxsize=2)  # what a generator's classifiers are trained on, and what they are measured on
+def _synthetic(generator: Path, weights: str, n: int, seed: int) -> Images:
+    return generate(load_generator(generator), n, seed)

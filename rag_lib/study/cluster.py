@@ -29,8 +29,9 @@ from rag_lib.runtime.progress import in_kernel, progress
 from rag_lib.runtime.provenance import commit_of_code
 from rag_lib.runtime.store import Run, check_seen, finished, lock_of, run_folder
 from rag_lib.settings.config import EngineConfig, as_dict
+from rag_lib.study.arms import splits_of
 from rag_lib.study.cluster_task import Files, compute_there, files_of, write_run
-from rag_lib.study.plan import Job, compute, splits_of
+from rag_lib.study.plan import Job, compute
 
 RETRIES = 5  # of a run whose process or machine is lost; one that fails by itself is not tried again
 SECONDS_BETWEEN = 0.2  # two looks at what is finished

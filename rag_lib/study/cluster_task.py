@@ -40,7 +40,7 @@ def compute_there(job: Job, threads: int, device: str, images: list[Any], needed
 
 @lru_cache(maxsize=1)
 def place_of_process() -> Path:
-    """The same for all runs of a process, so that images generated for one serve the next (jobs.synthetic)."""
+    """The same for all runs of a process, so that images generated for one serve the next (arms.synthetic)."""
     return Path(tempfile.mkdtemp(prefix="rag_lib-"))
 
 

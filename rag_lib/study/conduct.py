@@ -1,97 +1,25 @@
 """The study: settings to runs to tidy tables."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
-from rag_lib.base import UserError, check_results_dir, check_value
-from rag_lib.classifiers.train import build, train_classifier
-from rag_lib.data.datasets import Splits, content_of
-from rag_lib.gan.attention import attention_module
-from rag_lib.gan.pretrained import pretrained_config
+from rag_lib.classifiers.train import train_classifier
+from rag_lib.data.datasets import Splits
 from rag_lib.gan.train import train_gan
 from rag_lib.gan.watch import Warnings, Watch
-from rag_lib.runtime.numerics import pick_device
-from rag_lib.runtime.progress import progress_mode
-from rag_lib.runtime.store import Run, collect, run_id
-from rag_lib.settings.config import ClassifierConfig, EngineConfig, GanConfig, Settings, as_dict
-from rag_lib.settings.presets import resolve
-from rag_lib.study.arms import generated_share, label_of
-from rag_lib.study.overrides import check_overrides
-from rag_lib.study.plan import Engine, Job, configs, ids_of, images_for, in_order, jobs, splits_of
+from rag_lib.runtime.store import Run, run_id
+from rag_lib.runtime.tables import collect
+from rag_lib.settings.arms import generated_share, label_of
+from rag_lib.settings.config import ClassifierConfig, GanConfig, Settings, as_dict
+from rag_lib.study.arms import images_for, splits_of
+from rag_lib.study.engines import Engine, engine_of
+from rag_lib.study.plan import Job, ids_of, jobs
 from rag_lib.synthetic.quality import assess
 
 TABLES = {"classifier": "classify", "quality": "quality"}  # by the kind of their runs, under results/tables
-
-
-def settings_for(
-    dataset: str = "mnist5k",
-    preset: str = "quick",
-    seed: int = 0,
-    gan_steps: int | None = None,
-    classifier_steps: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    arms: Sequence[str] | None = None,
-    replicates: int = 1,
-    pretrained: str | None = None,
-    engine: str = "local",
-    content: str | None = None,
-) -> Settings:
-    """`presets.resolve`, with an own folder's content looked at.
-
-    `gan_steps` and `classifier_steps` stand for the overrides `gan.steps` and `classifier.steps`; None
-    keeps the preset's, and `engine` for `engine.name`. `pretrained`: the name of a generator that comes with the study
-    and takes the place of one to be trained; its data and its settings are then the study's. `content`: an own folder's
-    hash (`data.content`), by a caller that has it already; otherwise all of the folder is read. `RAG_SMOKE=1` in the
-    environment replaces any preset by `smoke`. Raises `UserError`.
-    """
-    deltas = check_overrides(overrides) | ({"engine.name": engine} if engine != "local" else {})
-    if pretrained is not None:
-        given = {"dataset": dataset, "seed": seed, "gan_steps": gan_steps, "arms": arms, "replicates": replicates}
-        return _settings_of_pretrained(pretrained, preset, classifier_steps, deltas, given)
-    steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
-    deltas |= {name: n for name, n in steps.items() if n is not None}
-    for check in (pick_device, progress_mode, check_results_dir):
-        check()  # refuses what the environment asks for in vain, even where runs are reused
-    given = {"arms": arms, "replicates": replicates}
-    settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing
-    check_value("RAG_SMOKE", os.environ.get("RAG_SMOKE", ""), str, choices=("", "0", "1"))
-    if os.environ.get("RAG_SMOKE") == "1":
-        preset = "smoke"
-    attention_module(settings.gan.attention, 16)  # whether timm is there, where it wants it
-    for classifier, _ in settings.classifiers:
-        if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells
-            build(classifier, n_classes=2)
-    settings = resolve(dataset, preset, seed, deltas, content_of(dataset) if content is None else content, **given)
-    configs(settings)  # refuses an arm that the generator cannot serve
-    return settings
-
-
-# the parameters that a pretrained generator has settled, at their defaults, which count as not given
-_SETTLED = {"dataset": "mnist5k", "seed": 0, "gan_steps": None, "arms": None, "replicates": 1}
-
-
-def _settings_of_pretrained(name, preset, classifier_steps, overrides, given) -> Settings:
-    """`settings_for` with the data and the GAN of a pretrained generator; `given` must be as in `_SETTLED`."""
-    gan = pretrained_config(name)
-    own = gan.data.dataset
-    if own.startswith("folder:"):
-        raise UserError(f"pretrained = {name!r} was trained on somebody's own images; only load_generator takes it")
-    given = {key: value for key, value in given.items() if value != _SETTLED[key]}
-    refused = {key: value for key, value in given.items() if (key, value) != ("dataset", own)}
-    refused |= {key: value for key, value in overrides.items() if str(key).startswith(("gan.", "data."))}
-    for key, value in refused.items():
-        raise UserError(f"{key} = {value!r} goes with a generator to be trained; pretrained = {name!r} has its own")
-    usual = resolve(own, preset).data
-    unusual = [f.name for f in fields(usual) if getattr(usual, f.name) != getattr(gan.data, f.name)]
-    overrides = {**overrides, **{f"data.{n}": getattr(gan.data, n) for n in unusual}}
-    settings = settings_for(own, preset, classifier_steps=classifier_steps, overrides=overrides)
-    variant = "-".join(filter(None, ("pretrained" if name == own else f"pretrained_{name}", settings.variant)))
-    return replace(settings, variant=variant, gan=gan, quality=replace(settings.quality, gan=gan))
 
 
 def run(studies: Sequence[Settings], execute: Engine | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -126,18 +54,10 @@ def enter(job: Job, runs: Mapping[str, Run]) -> dict[str, Any]:
     return new
 
 
-def engine_of(config: EngineConfig) -> Engine:
-    if config.name == "local":
-        return in_order
-    from rag_lib.study.cluster import on_ray  # with Ray, which one machine needs not
-
-    return partial(on_ray, config)
-
-
 def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> Run:
     """The study's GAN, and before it the labeller if it has one; they see the train split only.
 
-    `watch`: who looks at the training (watch.py); by default who prints what goes wrong.
+    `watch`: who looks at the training (gan/watch.py); by default who prints what goes wrong.
     """
     labeller = None
     if settings.gan.labeller and not settings.gan.pretrained:

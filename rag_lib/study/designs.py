@@ -1,21 +1,16 @@
-"""The designs of a study as settings, and how long their runs take."""
+"""The designs of a study as settings."""
 
 import hashlib
-import json
-import math
-import statistics
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from rag_lib.base import UserError, check_value, results_dir
-from rag_lib.runtime.store import finished, names_itself
-from rag_lib.settings.checked import Checked
-from rag_lib.settings.config import REAL_ARMS, GanConfig, QualityConfig, Settings, from_dict
-from rag_lib.study.conduct import settings_for
+from rag_lib.base import UserError, check_value
+from rag_lib.settings.config import REAL_ARMS, Settings
 from rag_lib.study.overrides import check_arms, check_overrides
-from rag_lib.study.plan import Job, ids_of
+from rag_lib.study.plan import ids_of
+from rag_lib.study.resolve import settings_for
 
 LOW_DATA_ARMS = ("original_plain", "original", "mixed_add", "generated")
 ABLATION_ARMS = ("generated",)
@@ -112,41 +107,3 @@ def by_level(table: pd.DataFrame, levels: Mapping[tuple[str, str], Settings], ki
         ids = [id for id in ids_of([settings])[kind] if id in rows.index]
         parts.append(rows.loc[ids].assign(factor=factor, level=level))
     return pd.concat(parts, ignore_index=True)
-
-
-def outlook(planned: Sequence[Job]) -> pd.DataFrame:
-    """How far a plan is, a row for each kind of run: `runs`, `finished`, and `minutes` that the others will take.
-
-    By the finished runs of the same kind under `results/runs`, one after another, each on what these had of a machine;
-    not a number where there is none.
-    """
-    seconds: dict[Hashable, list[float]] = {}  # an iteration
-    for path in (results_dir() / "runs").glob("*-*/metrics.json"):
-        id = path.parent.name
-        saved = json.loads((path.parent / "config.json").read_text())
-        if names_itself(id, saved):
-            config = from_dict(id.partition("-")[0], saved)
-            seconds.setdefault(likeness(config), []).append(finished(id).environment()["seconds"] / steps(config))
-    rows = []
-    for job in planned:
-        there = finished(job.id) is not None
-        known = seconds.get(likeness(job.config), [math.nan])
-        minutes = 0.0 if there else statistics.median(known) * steps(job.config) / 60
-        rows.append((getattr(job.config, "model", job.kind), 1, int(there), minutes))
-    table = pd.DataFrame(rows, columns=["kind", "runs", "finished", "minutes"])
-    return table.groupby("kind", sort=False).agg(lambda column: column.sum(skipna=False))
-
-
-def likeness(config: Checked) -> Hashable:
-    """What runs have in common that take the same time an iteration."""
-    if isinstance(config, QualityConfig):
-        return likeness(config.gan), config.generated, config.compared
-    images = (config.data.channels, config.data.size, config.batch_size)
-    if isinstance(config, GanConfig):
-        return images, bool(config.pretrained), config.width, config.attention, config.d_norm, config.diff_augment
-    return images, config.model, config.stem
-
-
-def steps(config: Checked) -> int:
-    """The iterations of a training; 1 where nothing is trained."""
-    return 1 if getattr(config, "pretrained", "") else getattr(config, "steps", 1)

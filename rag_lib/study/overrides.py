@@ -7,9 +7,9 @@ from dataclasses import fields
 from typing import Any
 
 from rag_lib.base import UserError, check_value
+from rag_lib.settings.arms import parse_arm
 from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, DataConfig, EngineConfig, GanConfig, QualityConfig
-from rag_lib.study.arms import parse_arm
 
 SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "quality": QualityConfig}
 SECTIONS |= {"engine": EngineConfig}

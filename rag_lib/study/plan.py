@@ -1,25 +1,26 @@
-"""A study as a plan: its runs, what each needs, and what computes one of them."""
+"""A study as a plan: its runs, what each needs, what computes one of them, and how long the rest will take."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from pathlib import Path
+import json
+import math
+import statistics
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
+import pandas as pd
+
+from rag_lib.base import results_dir
 from rag_lib.classifiers.train import train_classifier
-from rag_lib.data.datasets import Splits, load
-from rag_lib.data.images import Images
+from rag_lib.data.datasets import Splits
 from rag_lib.gan.train import train_gan
 from rag_lib.gan.watch import Warnings
-from rag_lib.runtime.files import sha256
-from rag_lib.runtime.store import Run, run_id
+from rag_lib.runtime.store import Run, finished, names_itself, run_id
+from rag_lib.settings.arms import label_of, parse_arm
 from rag_lib.settings.checked import Checked
-from rag_lib.settings.config import REAL_ARMS, ClassifierConfig, DataConfig, Settings
-from rag_lib.settings.presets import replicate
-from rag_lib.study.arms import arm, label_of, n_synthetic, parse_arm, preprocessing
-from rag_lib.synthetic.generate import generate, load_generator
-from rag_lib.synthetic.quality import HELD_OUT_SEED, assess
-
-TRAIN_SEED = 0  # of the generated images that classifiers are trained on
+from rag_lib.settings.config import REAL_ARMS, DataConfig, GanConfig, QualityConfig, Settings, from_dict
+from rag_lib.study.arms import images_for
+from rag_lib.study.resolve import configs, replicate
+from rag_lib.synthetic.quality import assess
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,6 @@ class Job:
     @cached_property
     def id(self) -> str:
         return run_id(self.kind, self.config)
-
-
-# who computes the jobs of a plan, and gives each with its run, in any order that their needs allow
-Engine = Callable[[Sequence[Job]], Iterator[tuple[Job, Run]]]
 
 
 def jobs(studies: Sequence[Settings]) -> list[Job]:
@@ -72,24 +69,6 @@ def needs_gan(settings: Settings) -> bool:
     return any(parse_arm(spec)[0] not in REAL_ARMS for spec in settings.arms)
 
 
-def configs(settings: Settings) -> list[ClassifierConfig]:
-    """Every classifier x seed x arm of one replicate."""
-    return [
-        replace(
-            classifier,
-            data=preprocessing(name, settings.data),
-            gan=None if name in REAL_ARMS else settings.gan,
-            arm=name,
-            share=share,
-            times=times,
-            seed=classifier.seed + i,
-        )
-        for classifier, seeds in settings.classifiers
-        for i in range(seeds)
-        for name, share, times in map(parse_arm, settings.arms)
-    ]
-
-
 def ids_of(studies: Sequence[Settings]) -> dict[str, list[str]]:
     """The runs that have a row in the tables of these studies, by kind: `classifier` and `quality`; each once."""
     cells = replicates_of(studies)
@@ -98,17 +77,6 @@ def ids_of(studies: Sequence[Settings]) -> dict[str, list[str]]:
         "quality": [run_id("quality", cell.quality) for cell in cells if needs_gan(cell)],
     }
     return {kind: list(dict.fromkeys(of_kind)) for kind, of_kind in ids.items()}
-
-
-def in_order(planned: Sequence[Job], images: Callable[[DataConfig], Splits] | None = None) -> Iterator[tuple[Job, Run]]:
-    """Computes one run after another, in this process; those that are finished are read.
-
-    `images`: what gives a replicate's real images; by default those that its config names.
-    """
-    runs: dict[str, Run] = {}
-    for job in planned:
-        runs[job.id] = compute(job, [runs[id] for id in job.needs], (images or splits_of)(job.data))
-        yield job, runs[job.id]
 
 
 def compute(job: Job, needed: Sequence[Run], splits: Splits) -> Run:
@@ -120,26 +88,39 @@ def compute(job: Job, needed: Sequence[Run], splits: Splits) -> Run:
     return train_classifier(job.config, lambda: images_for(job.config, splits, *needed), job.title, *needed)
 
 
-def images_for(config: ClassifierConfig, splits: Splits, gan: Run | None = None) -> dict[str, Images]:
-    """By name: what a classifier is trained on, `train`, and what it is measured on, as `train_classifier` wants it."""
-    real = {"val": splits.val, "test": splits.test}
-    if config.gan is None:
-        return real | {"train": arm(config, splits.train, None)}
-    train = arm(config, splits.train, synthetic(gan.folder, n_synthetic(config, splits.train), TRAIN_SEED))
-    held_out = synthetic(gan.folder, len(splits.test), HELD_OUT_SEED).padded_to(train.x.shape[-1])
-    return real | {"train": train, "generated": held_out}
+def outlook(planned: Sequence[Job]) -> pd.DataFrame:
+    """How far a plan is, a row for each kind of run: `runs`, `finished`, and `minutes` that the others will take.
+
+    By the finished runs of the same kind under `results/runs`, one after another, each on what these had of a machine;
+    not a number where there is none.
+    """
+    seconds: dict[Hashable, list[float]] = {}  # an iteration
+    for path in (results_dir() / "runs").glob("*-*/metrics.json"):
+        id = path.parent.name
+        saved = json.loads((path.parent / "config.json").read_text())
+        if names_itself(id, saved):
+            config = from_dict(id.partition("-")[0], saved)
+            seconds.setdefault(likeness(config), []).append(finished(id).environment()["seconds"] / steps(config))
+    rows = []
+    for job in planned:
+        there = finished(job.id) is not None
+        known = seconds.get(likeness(job.config), [math.nan])
+        minutes = 0.0 if there else statistics.median(known) * steps(job.config) / 60
+        rows.append((getattr(job.config, "model", job.kind), 1, int(there), minutes))
+    table = pd.DataFrame(rows, columns=["kind", "runs", "finished", "minutes"])
+    return table.groupby("kind", sort=False).agg(lambda column: column.sum(skipna=False))
 
 
-@lru_cache(maxsize=2)  # the studies that share their images follow one another
-def splits_of(config: DataConfig) -> Splits:
-    return load(config)
+def likeness(config: Checked) -> Hashable:
+    """What runs have in common that take the same time an iteration."""
+    if isinstance(config, QualityConfig):
+        return likeness(config.gan), config.generated, config.compared
+    images = (config.data.channels, config.data.size, config.batch_size)
+    if isinstance(config, GanConfig):
+        return images, bool(config.pretrained), config.width, config.attention, config.d_norm, config.diff_augment
+    return images, config.model, config.stem
 
 
-def synthetic(generator: Path, n: int, seed: int) -> Images:
-    """`generate`d by the generator in this folder, and kept until its weights are others."""
-    return _synthetic(generator, sha256(generator / "generator.safetensors"), n, seed)
-
-
-@lru_cache(maxsize=2)  # what a generator's classifiers are trained on, and what they are measured on
-def _synthetic(generator: Path, weights: str, n: int, seed: int) -> Images:
-    return generate(load_generator(generator), n, seed)
+def steps(config: Checked) -> int:
+    """The iterations of a training; 1 where nothing is trained."""
+    return 1 if getattr(config, "pretrained", "") else getattr(config, "steps", 1)

@@ -35,7 +35,7 @@ from rag_lib.runtime.provenance import environment
 from rag_lib.runtime.steps import checkpoints, newest
 from rag_lib.runtime.store import Run, run_folder, run_id
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, GanConfig
-from rag_lib.settings.presets import resolve
+from rag_lib.study.resolve import resolve
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bench  # beside this file

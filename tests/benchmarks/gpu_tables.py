@@ -22,15 +22,16 @@ from typing import Any
 import pandas as pd
 import torch
 
+from rag_lib import study
 from rag_lib.analysis import published
 from rag_lib.base import UserError, results_dir
 from rag_lib.runtime.files import write_whole
 from rag_lib.runtime.steps import checkpoints
 from rag_lib.runtime.store import finished, run_folder
 from rag_lib.settings.config import Settings
-from rag_lib.settings.presets import replicate, resolve
-from rag_lib.study import conduct as study
-from rag_lib.study.plan import Job, compute, jobs, splits_of
+from rag_lib.study.arms import splits_of
+from rag_lib.study.plan import Job, compute, jobs
+from rag_lib.study.resolve import replicate, resolve
 
 SPAWN = multiprocessing.get_context("spawn")  # a process that was forked cannot use CUDA
 DATASETS = ("mnist", "cifar10_jpeg")

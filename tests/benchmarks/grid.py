@@ -16,13 +16,13 @@ os.environ |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAG_PROGRES
 import pandas as pd
 from ray.cluster_utils import Cluster
 
+from rag_lib import study
 from rag_lib.base import results_dir
 from rag_lib.runtime.provenance import environment
 from rag_lib.settings.config import Settings
-from rag_lib.settings.presets import resolve
 from rag_lib.study import cluster
-from rag_lib.study import conduct as study
 from rag_lib.study.plan import jobs
+from rag_lib.study.resolve import resolve
 
 NODES = (1, 2, 4)
 

@@ -1,0 +1,90 @@
+"""The runs as tables: what lies under `results/runs`, and the rows of `results/tables`."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from rag_lib.base import results_dir
+from rag_lib.runtime.files import is_locked, locked, room_for, sweep, write_whole
+from rag_lib.runtime.steps import checkpoints
+from rag_lib.runtime.store import Run, discard_checkpoints, finished, lock_of, names_itself, run_folder
+
+
+def _state(folder: Path, current: bool) -> str:
+    if is_locked(lock_of(folder.name)):
+        return "running"
+    if not current:
+        return "stale"
+    if finished(folder.name):
+        return "finished"
+    return "resumable" if checkpoints(folder) else "unfinished"
+
+
+def list_runs() -> pd.DataFrame:
+    """Every folder under `results/runs`: its state, size in MB and config in short.
+
+    The state is running (in another process), finished, resumable (from its checkpoint), unfinished, or stale, which
+    means that this version of the code would give the config another name, so it will not be reused.
+    """
+    rows = []
+    named_as_runs = re.compile(r"(gan|classifier|quality)-[0-9a-f]{12}")  # anything else there is the user's own
+    for folder in sorted(p for p in (results_dir() / "runs").glob("*") if named_as_runs.fullmatch(p.name)):
+        config = folder / "config.json"
+        saved = json.loads(config.read_text()) if config.exists() else {}
+        current = names_itself(folder.name, saved)
+        megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+        data = saved.get("data") or saved.get("gan", {}).get("data", {})
+        parts = [data.get("dataset"), *(saved.get(k) for k in ("model", "arm", "steps"))]
+        parts += [f"seed {saved['seed']}"] if "seed" in saved else []
+        rows.append(
+            {
+                "run": folder.name,
+                "state": _state(folder, current),
+                "MB": round(megabytes, 1),
+                "what": " ".join(str(p) for p in parts if p is not None),
+            }
+        )
+    return pd.DataFrame(rows, columns=["run", "state", "MB", "what"])
+
+
+def clean_runs() -> list[str]:
+    """Removes the runs that are stale or unfinished, and returns their names; all others stay.
+
+    What a kill at the last moment has left beside a finished run goes, too.
+    """
+    removed = []
+    for name, state in list_runs().set_index("run")["state"].items():
+        if state in ("stale", "unfinished", "finished"):
+            with locked(lock_of(name), f"another process computes {name}; waiting for it"):
+                if state == "finished":
+                    sweep(run_folder(name))
+                    discard_checkpoints(run_folder(name))
+                elif state == "stale" or not (finished(name) or checkpoints(run_folder(name))):
+                    shutil.rmtree(run_folder(name))
+                    removed.append(name)
+    return removed
+
+
+def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
+    """Merges `rows` (one a run, with a `run_id`) into `results/tables/<table>.csv`, sorted by run id.
+
+    Beside it, `<table>_provenance.csv` tells each run's commit, versions, device, threads and wall time.
+    `runs`: theirs, and those of others that are named in them. Rows of the same runs are replaced, all others stay.
+    """
+    provenance = pd.DataFrame([{"run_id": run.id, **run.environment()} for run in runs])
+    folder = results_dir() / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = "another process writes the tables; waiting for it"
+    with room_for(f"the table {table} in {folder}"), locked(lock_of("tables"), waiting):
+        sweep(folder)
+        for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
+            # as text, so that rows that are not replaced stay the same to the letter
+            old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
+            merged = pd.concat([old[~old["run_id"].isin(new["run_id"])], new.astype(object)])
+            write_whole(
+                path, merged.sort_values("run_id", kind="stable").to_csv(index=False, lineterminator="\n").encode()
+            )
+    return folder / f"{table}.csv"

@@ -1,0 +1,32 @@
+"""Who computes the runs of a plan: this process, one after another, or a Ray cluster."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from rag_lib.data.datasets import Splits
+from rag_lib.runtime.store import Run
+from rag_lib.settings.config import DataConfig, EngineConfig
+from rag_lib.study.arms import splits_of
+from rag_lib.study.plan import Job, compute
+
+# who computes the jobs of a plan, and gives each with its run, in any order that their needs allow
+Engine = Callable[[Sequence[Job]], Iterator[tuple[Job, Run]]]
+
+
+def in_order(planned: Sequence[Job], images: Callable[[DataConfig], Splits] | None = None) -> Iterator[tuple[Job, Run]]:
+    """Computes one run after another, in this process; those that are finished are read.
+
+    `images`: what gives a replicate's real images; by default those that its config names.
+    """
+    runs: dict[str, Run] = {}
+    for job in planned:
+        runs[job.id] = compute(job, [runs[id] for id in job.needs], (images or splits_of)(job.data))
+        yield job, runs[job.id]
+
+
+def engine_of(config: EngineConfig) -> Engine:
+    if config.name == "local":
+        return in_order
+    from rag_lib.study.cluster import on_ray  # with Ray, which one machine needs not
+
+    return partial(on_ray, config)
