@@ -15,11 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from helpers import train_classifier, train_gan
 
 from rag_lib.base import results_dir
-from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import load
-from rag_lib.gan.train import train_gan
 from rag_lib.runtime import files as storage
 from rag_lib.runtime import steps as checkpoint
 from rag_lib.runtime.store import Run
@@ -37,7 +36,7 @@ small = {"train": digits.train, "val": digits.val[:50], "test": digits.test[:50]
 def train(config: GanConfig | ClassifierConfig) -> Run:
     if isinstance(config, GanConfig):
         return train_gan(config, digits.train)
-    return train_classifier(config, lambda: small)
+    return train_classifier(config, small)
 
 
 def fork(work: Callable[[], object]) -> int:

@@ -44,7 +44,7 @@ def test_the_datasheet_says_where_the_images_come_from(gan, tmp_path, digits):
     sheet = tmp_path / "before" / "DATASHEET.md"
     assert main(["export", gan.id, str(sheet.parent), "--images", "10"]) == 0
     assert "not measured" in sheet.read_text()
-    quality = study.run_quality(SETTINGS, digits, gan)
+    quality = study.run_quality(SETTINGS, digits)
     sheet = tmp_path / "after" / "DATASHEET.md"
     assert main(["export", gan.id, str(sheet.parent), "--images", "10"]) == 0
     text = sheet.read_text()
@@ -56,7 +56,7 @@ def test_the_datasheet_says_where_the_images_come_from(gan, tmp_path, digits):
 
 def test_a_measurement_of_another_generator_is_not_taken_for_this_ones(gan, tmp_path, digits):
     """Neither one from before a setting was added is lost, nor does one of a stale run count."""
-    run = study.run_quality(SETTINGS, digits, gan)
+    run = study.run_quality(SETTINGS, digits)
     config = run.folder / "config.json"
     saved = json.loads(config.read_text())
     del saved["gan"]["oversample"]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms as T
+from helpers import train_gan
 from safetensors.torch import save_file
 from torch.utils.data import ConcatDataset, DataLoader
 
 from rag_lib import study
 from rag_lib.base import UserError
-from rag_lib.gan.train import train_gan
 from rag_lib.study.resolve import resolve
 from rag_lib.synthetic.generate import (
     CHUNK,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import train_classifier
 
 from rag_lib import study
 from rag_lib.base import data_dir
-from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import load
 from rag_lib.runtime.store import Run
 from rag_lib.study import arms
@@ -52,7 +52,7 @@ def test_other_real_images_passed_off_as_generated_are_worth_what_real_ones_are(
     accuracy = {}
     for config in configs(settings):
         images = arms.images_for(config, replace(digits, train=half), Run("gan", Path(), {}, reused=True))
-        accuracy[config.arm] = train_classifier(config, lambda images=images: images).metrics["test_accuracy"]
+        accuracy[config.arm] = train_classifier(config, images).metrics["test_accuracy"]
     assert accuracy["original"] > 0.97
     assert accuracy == pytest.approx(dict.fromkeys(accuracy, accuracy["original"]), abs=0.01)
 
@@ -65,5 +65,5 @@ def test_shuffled_labels_teach_nothing(digits):
     for seed in range(seeds):
         config = replace(classifier, arm="generated_shuffled", gan=settings.gan, seed=seed)
         images = {"test": digits.test, "val": digits.val, "train": arm(config, digits.train, digits.train)}
-        accuracies.append(train_classifier(config, lambda images=images: images).metrics["test_accuracy"])
+        accuracies.append(train_classifier(config, images).metrics["test_accuracy"])
     assert sum(accuracies) / seeds < 0.2

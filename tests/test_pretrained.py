@@ -57,8 +57,8 @@ def test_a_pretrained_generator_takes_the_place_of_a_training_under_an_identity_
     assert torch.equal(
         generate(load_generator(adopted.folder), 20, 0).x, generate(load_generator("few_digits"), 20, 0).x
     )
-    quality = study.run_quality(settings, digits, adopted)
-    assert quality.id != study.run_quality(SETTINGS, digits, gan).id
+    quality = study.run_quality(settings, digits)
+    assert quality.id != study.run_quality(SETTINGS, digits).id
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_two_pretrained_generators_of_one_dataset_do_not_share_their_figures(gan
 
 def test_its_datasheet_is_that_of_its_training(gan, published, digits, tmp_path):
     """Regression: it named the training's run with another file's SHA-256, and no measurement was ever found."""
-    quality = study.run_quality(SETTINGS, digits, gan)
+    quality = study.run_quality(SETTINGS, digits)
     published.unlink()
     assert main(["publish", gan.id, "few_digits"]) == 0
     accuracy = f"{100 * quality.metrics['gan_test_accuracy']:.2f}%"

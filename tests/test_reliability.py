@@ -17,10 +17,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from helpers import train_gan
 from torch import nn
 
 from rag_lib.base import UserError
-from rag_lib.gan.train import train_gan
 from rag_lib.runtime import steps as checkpoint
 from rag_lib.runtime.files import load_checkpoint, load_weights, locked, save_checkpoint, save_weights, write_whole
 from rag_lib.runtime.steps import Steps, checkpoints
@@ -166,9 +166,9 @@ def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
     try:
         client.execute(
             "from rag_lib.data import load\nfrom rag_lib.study.resolve import resolve\n"
-            "from rag_lib.gan.train import train_gan\n"
+            "from rag_lib import study\n"
             "settings = resolve(preset='smoke', overrides={'gan.steps': 200000})\n"
-            "train_gan(settings.gan, load(settings.data).train)"
+            "study.run_gan(settings, load(settings.data))"
         )
         wait_until(lambda: list(results.glob("runs/*/samples")))
         time.sleep(1)

@@ -5,10 +5,11 @@ from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
+from helpers import cached
 
 from rag_lib.base import UserError
 from rag_lib.runtime import store as runs_module
-from rag_lib.runtime.store import Run, cached, names_itself, run_folder, run_id, write_json
+from rag_lib.runtime.store import Run, names_itself, run_folder, run_id, write_json
 from rag_lib.runtime.tables import clean_runs, collect, list_runs
 from rag_lib.settings import config as config_module
 from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig, as_dict

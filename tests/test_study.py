@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import cached
 from PIL import Image
 
 from rag_lib import study
@@ -18,7 +19,7 @@ from rag_lib.data.datasets import load
 from rag_lib.data.images import Images
 from rag_lib.figures import charts
 from rag_lib.runtime.files import save_checkpoint, save_weights, sha256
-from rag_lib.runtime.store import Run, cached, finished
+from rag_lib.runtime.store import Run, finished
 from rag_lib.settings.arms import generated_share, parse_arm
 from rag_lib.settings.config import ARMS, REAL_ARMS, ClassifierConfig
 from rag_lib.study import designs, engines
@@ -291,8 +292,7 @@ def test_the_original_group_does_not_depend_on_the_generator(digits):
 
 
 def test_the_gan_is_judged_on_labels_it_was_asked_for(digits):
-    gan = study.run_gan(SETTINGS, digits)
-    run = study.run_quality(SETTINGS, digits, gan)
+    run = study.run_quality(SETTINGS, digits)
     counts = run.confusion()
     assert counts.to_numpy().sum() == 200
     assert counts.sum(axis=1).tolist() == [20] * 10

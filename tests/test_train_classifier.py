@@ -5,10 +5,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from helpers import train_classifier
 from safetensors.torch import load_file
 
 from rag_lib.base import UserError
-from rag_lib.classifiers.train import confusion, load_classifier, predict, train_classifier
+from rag_lib.classifiers.train import confusion, load_classifier, predict
 from rag_lib.runtime.tables import clean_runs
 from rag_lib.study.resolve import resolve
 
@@ -17,7 +18,7 @@ SMOKE = replace(resolve(preset="smoke").quality.judge, precision="fp32")
 
 @pytest.fixture
 def images(digits):
-    return lambda: {"train": digits.train, "val": digits.val, "test": digits.test}
+    return {"train": digits.train, "val": digits.val, "test": digits.test}
 
 
 def test_a_run_leaves_its_history_confusion_weights_and_accuracies(digits, images):
@@ -55,7 +56,7 @@ def test_the_same_predictions_are_the_same_bytes(images, results, monkeypatch):
 
 def test_predictions_of_more_classes_than_a_byte_has_values_are_kept_whole(digits):
     last = replace(digits.train, y=torch.full_like(digits.train.y, 299), classes=tuple(map(str, range(300))))
-    run = train_classifier(replace(SMOKE, lr=1e-2), lambda: {"train": last, "test": last[:20]})
+    run = train_classifier(replace(SMOKE, lr=1e-2), {"train": last, "test": last[:20]})
     assert run.metrics["test_accuracy"] == 1
     assert run.predictions("test").tolist() == [299] * 20
 
@@ -63,7 +64,7 @@ def test_predictions_of_more_classes_than_a_byte_has_values_are_kept_whole(digit
 def test_a_run_that_predates_the_record_of_predictions_stays_finished(images):
     run = train_classifier(SMOKE, images)
     (run.folder / "predictions.safetensors").unlink()
-    older = train_classifier(SMOKE, lambda: pytest.fail("asked for"))
+    older = train_classifier(SMOKE, {})
     assert (older.reused, older.metrics) == (True, run.metrics)
     assert clean_runs() == []
     with pytest.raises(UserError, match=f"^{run.id} predates the record of predictions; delete .*{run.id}") as e:
@@ -75,11 +76,6 @@ def test_numerics_guards_the_classifiers_numbers(images):
     """If this fails by intention, the numbers of every config have changed: bump `config.NUMERICS`."""
     loss = train_classifier(SMOKE, images).history()["loss"]
     assert [loss.iloc[0], loss.iloc[-1]] == pytest.approx([2.6252, 2.2706], abs=5e-3)
-
-
-def test_images_are_asked_for_only_where_the_run_has_to_be_computed(images):
-    train_classifier(SMOKE, images)
-    assert train_classifier(SMOKE, lambda: pytest.fail("asked for")).reused
 
 
 def test_the_same_config_gives_the_same_weights_and_another_seed_does_not(images, results, monkeypatch):

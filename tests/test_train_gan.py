@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from helpers import train_gan
 from safetensors.torch import load_file
 
 from rag_lib.base import UserError
@@ -14,7 +15,7 @@ from rag_lib.data.images import concat
 from rag_lib.gan import train as module
 from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
-from rag_lib.gan.train import gan_step, train_gan
+from rag_lib.gan.train import gan_step
 from rag_lib.runtime.provenance import processor
 from rag_lib.study.resolve import resolve
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from helpers import train_gan
 from IPython.display import DisplayHandle
 
 from rag_lib import notebook
 from rag_lib.figures import interactive
 from rag_lib.figures.charts import gan_curves
-from rag_lib.gan.train import diversity, train_gan
+from rag_lib.gan.train import diversity
 from rag_lib.gan.watch import FEWEST, Warnings, findings
 from rag_lib.runtime import progress
 from rag_lib.study.resolve import resolve

@@ -1,6 +1,6 @@
 """The classifiers' training and evaluation (sections 2.1 and 2.3)."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,7 @@ from rag_lib.runtime.numerics import (
     set_lr,
 )
 from rag_lib.runtime.steps import Steps
-from rag_lib.runtime.store import Run, cached
+from rag_lib.runtime.store import Run
 from rag_lib.settings.config import ClassifierConfig, as_dict
 
 EVALUATION_BATCH = 250
@@ -35,34 +35,15 @@ N_WHITENING = 5_000  # images whose patches' covariance the first layer of `fast
 
 
 def train_classifier(
-    config: ClassifierConfig, images: Callable[[], dict[str, Images]], title: str = "", gan: Run | None = None
-) -> Run:
-    """The finished run of this classifier, trained unless it is there already.
+    config: ClassifierConfig, images: Mapping[str, Images], folder: Path, title: str = ""
+) -> dict[str, float]:
+    """Train; return the accuracies, `<set>_accuracy`, in [0, 1].
 
-    `images()` gives, by name, `train` (the arm's images) and the sets to measure the accuracy on, read
-    once, after the last step: `val`, `test`, and where the arm has synthetic images `generated`. It is
-    called only if the run has to be computed. Metrics: `<set>_accuracy`, in [0, 1]; the folder gets
-    history.csv, confusion.csv (counts on `test`: rows true, columns predicted), predictions.safetensors (the class
-    predicted for each image of `test` and `val`, so that two runs' errors can be paired) and classifier.safetensors.
-    `gan`: whose images are among them.
+    `images`: by name, `train` (the arm's images) and the sets to measure the accuracy on, read once, after the last
+    step: `val`, `test`, and where the arm has synthetic images `generated`. `folder` gets history.csv, confusion.csv
+    (counts on `test`: rows true, columns predicted), predictions.safetensors (the class predicted for each image of
+    `test` and `val`, so that two runs' errors can be paired) and classifier.safetensors.
     """
-    return cached("classifier", config, lambda folder: _train(config, images(), folder, title), gan)
-
-
-def build(config: ClassifierConfig, n_classes: int) -> nn.Module:
-    """The untrained classifier of this config."""
-    return build_classifier(config.model, config.stem, config.data.channels, config.data.size, n_classes)
-
-
-def load_classifier(run: Run, config: ClassifierConfig, n_classes: int) -> nn.Module:
-    """The trained classifier of a run, ready to predict."""
-    model = build(config, n_classes)
-    weights, _ = load_weights(run.folder / "classifier.safetensors")
-    model.load_state_dict(weights)
-    return model.to(pick_device(), memory_format=torch.channels_last)
-
-
-def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, title: str = "") -> dict:
     keep_freed_memory()
     device = pick_device()
     precision = pick_precision(config.precision, device)
@@ -118,6 +99,19 @@ def _train(config: ClassifierConfig, images: dict[str, Images], folder: Path, ti
                 confusion(measured, predicted).to_csv(folder / "confusion.csv")
     save_weights(folder / "predictions.safetensors", kept, {"classes": train.classes})
     return metrics
+
+
+def build(config: ClassifierConfig, n_classes: int) -> nn.Module:
+    """The untrained classifier of this config."""
+    return build_classifier(config.model, config.stem, config.data.channels, config.data.size, n_classes)
+
+
+def load_classifier(run: Run, config: ClassifierConfig, n_classes: int) -> nn.Module:
+    """The trained classifier of a run, ready to predict."""
+    model = build(config, n_classes)
+    weights, _ = load_weights(run.folder / "classifier.safetensors")
+    model.load_state_dict(weights)
+    return model.to(pick_device(), memory_format=torch.channels_last)
 
 
 def predict(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:

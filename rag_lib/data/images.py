@@ -33,6 +33,11 @@ class Images:
         """The first `n` images of each class, as far as there are so many."""
         return self[torch.cat([(self.y == c).nonzero().flatten()[:n] for c in range(len(self.classes))])]
 
+    def only(self, c: int) -> "Images":
+        """The images of class `c`, as the only class there is."""
+        of_class = self[self.y == c]
+        return replace(of_class, y=torch.zeros_like(of_class.y), classes=(self.classes[c],))
+
     def to(self, device: torch.device | str) -> "Images":
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 

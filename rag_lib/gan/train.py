@@ -20,7 +20,6 @@ from rag_lib.data.images import Images, concat, topping_up
 from rag_lib.data.preprocess import diff_augment, draw_augmentation, draw_preprocessing, preprocess
 from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
-from rag_lib.gan.pretrained import adopt
 from rag_lib.gan.watch import Watch
 from rag_lib.runtime.files import load_weights, save_weights, write_whole
 from rag_lib.runtime.graph import captured, sent_ahead
@@ -39,94 +38,23 @@ from rag_lib.runtime.numerics import (
     without_start,
 )
 from rag_lib.runtime.steps import Steps
-from rag_lib.runtime.store import Run, cached
+from rag_lib.runtime.store import Run
 from rag_lib.settings.config import GanConfig, as_dict
 
 N_SAMPLES = 10  # sample grids over the training
 NO_AUGMENTATION = [lambda x: x] * 3
 
 
-def train_gan(config: GanConfig, train: Images, labeller: Run | None = None, watch: Watch | None = None) -> Run:
-    """The finished run of this GAN, trained on `train` unless it is there already.
+def train_gan(
+    config: GanConfig, train: Images, folder: Path, labeller: Path | None = None, watch: Watch | None = None
+) -> dict[str, float]:
+    """Train on `train`; return the last losses and the like, and the numbers of parameters.
 
-    `labeller`: where labels are `pseudo`, the run of `config.labeller`; its weights go into the generator's file.
+    `labeller`: where labels are `pseudo`, the folder of `config.labeller`; its weights go into the generator's file.
     `watch(history, samples)` is called for each new row of the history, with all rows so far and the samples' folder.
-    The run's folder gets history.csv, samples/step-*.png and generator.safetensors (the moving average where `ema` is
-    set, without the untrained weights that it began with); where `pretrained` is set, the last of these alone, and
-    nothing is trained. Raises `UserError` if a loss stops being finite.
+    `folder` gets history.csv, samples/step-*.png and generator.safetensors (the moving average where `ema` is set,
+    without the untrained weights that it began with). Raises `UserError` if a loss stops being finite.
     """
-    if config.pretrained:
-        return cached("gan", config, lambda folder: adopt(config, folder))
-    if config.labels == "per_class":
-        return cached("gan", config, lambda folder: _train_per_class(config, train, folder, watch))
-    return cached("gan", config, lambda folder: _train(config, train, folder, labeller, watch))
-
-
-def gan_step(
-    G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, augment=NO_AUGMENTATION
-) -> dict[str, Tensor]:
-    """One iteration of Eq. 1: D learns to tell `real` from G(z), then G learns to be taken for real.
-
-    `real`: N x C x H x W in [-1, 1]; `y`: the labels of both the real and the generated images; `z`:
-    N x z_dim; `losses`: D's and G's, on logits; `augment`: how D's real and generated images, and G's generated ones,
-    reach D. Returns scalars: the two losses, the mean probabilities D(x) and D(G(z)), and the `diversity` of the
-    generated images, of all classes and lowest.
-    """
-    discriminator_loss, generator_loss = losses
-    augment_real, augment_fake, augment_for_g = augment
-    fake = G(z, y)
-
-    real_logits, fake_logits = discriminate(D, augment_real(real), augment_fake(fake.detach()), y)
-    loss_d = discriminator_loss(real_logits, fake_logits)
-    adam_d.zero_grad()
-    loss_d.backward()
-    adam_d.step()
-
-    # G's step needs the gradient through D, not D's own; and D has just changed, so autocast must not take
-    # its bf16 copy of D's old weights, which it keeps only of weights that require gradients
-    D.requires_grad_(False)
-    loss_g = generator_loss(D(augment_for_g(fake), y))
-    adam_g.zero_grad()
-    loss_g.backward()
-    adam_g.step()
-    D.requires_grad_(True)
-
-    with torch.no_grad():
-        watched = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach()}
-        watched |= {"d_real": real_logits.sigmoid().mean(), "d_fake": fake_logits.sigmoid().mean()}
-        watched["diversity"], watched["diversity_lowest"] = diversity(real, fake, y)
-    return watched
-
-
-def diversity(real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """How far apart generated images of a class lie, over how far real ones do: 0 where each class is one image.
-
-    Summed distances, pixel by pixel, of the pairs of a batch that share a label; `real` and `fake` N x C x H x W, with
-    the labels `y`. Two scalars, of all classes together and the lowest of any; near 1 for a good generator (the lowest
-    0.76 for other real images of CIFAR-10, in batches of 64), larger for noise; not a number where no label comes
-    twice, or real images of a label do not differ.
-    """
-    same = (y[:, None] == y).triu(1)
-    # a quarter of the pixels says as much, and keeps this below a hundredth of a step's time
-    pixels = (x.float()[..., ::2, ::2].flatten(1) for x in (fake, real))
-    of_fake, of_real = ((torch.cdist(x, x) * same).sum(1) for x in pixels)
-    together = torch.where(of_real.sum() > 0, of_fake.sum() / of_real.sum(), torch.nan)
-    members = (y[:, None] == y).to(of_real.dtype)  # a row an image: each has its class's ratio
-    fake_of_class, real_of_class = members @ of_fake, members @ of_real
-    lowest = torch.where(real_of_class > 0, fake_of_class / real_of_class, torch.inf).min()
-    return together, torch.where(lowest.isinf(), torch.nan, lowest)
-
-
-def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """D's logits of `real` and of `fake`: in one pass, unless batch norm would then mix the two."""
-    if D.sees_the_batch:
-        return D(real, y), D(fake, y)
-    return D(torch.cat([real, fake]), y.repeat(2)).chunk(2)
-
-
-def _train(
-    config: GanConfig, train: Images, folder: Path, labeller: Run | None = None, watch: Watch | None = None
-) -> dict:
     keep_freed_memory()
     device = pick_device()
     precision = pick_precision(config.precision, device)
@@ -192,37 +120,98 @@ def _train(
 
     weights = without_start(average, start, config.ema, config.steps)
     if labeller is not None:
-        of_labeller, _ = load_weights(labeller.folder / "classifier.safetensors")
+        of_labeller, _ = load_weights(labeller / "classifier.safetensors")
         weights |= {f"labeller.{name}": tensor for name, tensor in of_labeller.items()}
     save_weights(folder / "generator.safetensors", weights, card)
     return last_of(steps.history) | {"parameters_g": n_parameters(G), "parameters_d": n_parameters(D)}
 
 
-def _train_per_class(config: GanConfig, train: Images, folder: Path, watch: Watch | None) -> dict:
-    """A run for each class, of an equal part of the steps: together they see as many images as one for all would.
+def gan_step(
+    G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, augment=NO_AUGMENTATION
+) -> dict[str, Tensor]:
+    """One iteration of Eq. 1: D learns to tell `real` from G(z), then G learns to be taken for real.
+
+    `real`: N x C x H x W in [-1, 1]; `y`: the labels of both the real and the generated images; `z`:
+    N x z_dim; `losses`: D's and G's, on logits; `augment`: how D's real and generated images, and G's generated ones,
+    reach D. Returns scalars: the two losses, the mean probabilities D(x) and D(G(z)), and the `diversity` of the
+    generated images, of all classes and lowest.
+    """
+    discriminator_loss, generator_loss = losses
+    augment_real, augment_fake, augment_for_g = augment
+    fake = G(z, y)
+
+    real_logits, fake_logits = discriminate(D, augment_real(real), augment_fake(fake.detach()), y)
+    loss_d = discriminator_loss(real_logits, fake_logits)
+    adam_d.zero_grad()
+    loss_d.backward()
+    adam_d.step()
+
+    # G's step needs the gradient through D, not D's own; and D has just changed, so autocast must not take
+    # its bf16 copy of D's old weights, which it keeps only of weights that require gradients
+    D.requires_grad_(False)
+    loss_g = generator_loss(D(augment_for_g(fake), y))
+    adam_g.zero_grad()
+    loss_g.backward()
+    adam_g.step()
+    D.requires_grad_(True)
+
+    with torch.no_grad():
+        watched = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach()}
+        watched |= {"d_real": real_logits.sigmoid().mean(), "d_fake": fake_logits.sigmoid().mean()}
+        watched["diversity"], watched["diversity_lowest"] = diversity(real, fake, y)
+    return watched
+
+
+def diversity(real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """How far apart generated images of a class lie, over how far real ones do: 0 where each class is one image.
+
+    Summed distances, pixel by pixel, of the pairs of a batch that share a label; `real` and `fake` N x C x H x W, with
+    the labels `y`. Two scalars, of all classes together and the lowest of any; near 1 for a good generator (the lowest
+    0.76 for other real images of CIFAR-10, in batches of 64), larger for noise; not a number where no label comes
+    twice, or real images of a label do not differ.
+    """
+    same = (y[:, None] == y).triu(1)
+    # a quarter of the pixels says as much, and keeps this below a hundredth of a step's time
+    pixels = (x.float()[..., ::2, ::2].flatten(1) for x in (fake, real))
+    of_fake, of_real = ((torch.cdist(x, x) * same).sum(1) for x in pixels)
+    together = torch.where(of_real.sum() > 0, of_fake.sum() / of_real.sum(), torch.nan)
+    members = (y[:, None] == y).to(of_real.dtype)  # a row an image: each has its class's ratio
+    fake_of_class, real_of_class = members @ of_fake, members @ of_real
+    lowest = torch.where(real_of_class > 0, fake_of_class / real_of_class, torch.inf).min()
+    return together, torch.where(lowest.isinf(), torch.nan, lowest)
+
+
+def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """D's logits of `real` and of `fake`: in one pass, unless batch norm would then mix the two."""
+    if D.sees_the_batch:
+        return D(real, y), D(fake, y)
+    return D(torch.cat([real, fake]), y.repeat(2)).chunk(2)
+
+
+def per_class(config: GanConfig, classes: int) -> list[GanConfig]:
+    """A training for each class, of an equal part of the steps: together they see as many images as one for all would.
 
     The schedule's decays and the average's memory are shortened alike.
     """
-    k = len(train.classes)
-    part = replace(
-        config, labels="conditional", steps=max(1, config.steps // k), lr_step=max(1, config.lr_step // k),
-        ema=config.ema**k,
-    )  # fmt: skip
-    runs, weights = [], {}
-    for c, name in enumerate(train.classes):
-        of_class = train[train.y == c]
-        of_class = replace(of_class, y=torch.zeros_like(of_class.y), classes=(name,))
-        runs.append(train_gan(replace(part, only_class=c), of_class, watch=watch))
-        one, _ = load_weights(runs[-1].folder / "generator.safetensors")
+    steps, lr_step = max(1, config.steps // classes), max(1, config.lr_step // classes)
+    part = replace(config, labels="conditional", steps=steps, lr_step=lr_step, ema=config.ema**classes)
+    return [replace(part, only_class=c) for c in range(classes)]
+
+
+def join(config: GanConfig, parts: Sequence[Run], classes: tuple[str, ...], folder: Path) -> dict[str, float]:
+    """Put the generators of `per_class` into one file, their samples side by side, and their histories' mean."""
+    weights = {}
+    for c, run in enumerate(parts):
+        one, _ = load_weights(run.folder / "generator.safetensors")
         weights |= {f"generators.{c}.{key}": tensor for key, tensor in one.items()}
     (folder / "samples").mkdir(exist_ok=True)
-    for path in sorted((runs[0].folder / "samples").glob("*.png")):
-        columns = [np.asarray(Image.open(run.folder / "samples" / path.name)) for run in runs[:10]]
+    for path in sorted((parts[0].folder / "samples").glob("*.png")):
+        columns = [np.asarray(Image.open(run.folder / "samples" / path.name)) for run in parts[:10]]
         Image.fromarray(np.concatenate(columns, 1)).save(folder / "samples" / path.name)
-    history = pd.concat([run.history() for run in runs]).groupby("step", as_index=False).mean()
+    history = pd.concat([run.history() for run in parts]).groupby("step", as_index=False).mean()
     write_whole(folder / "history.csv", history.to_csv(index=False, lineterminator="\n").encode())
-    save_weights(folder / "generator.safetensors", weights, {"config": as_dict(config), "classes": train.classes})
-    counts = {name: sum(run.metrics[name] for run in runs) for name in ("parameters_g", "parameters_d")}
+    save_weights(folder / "generator.safetensors", weights, {"config": as_dict(config), "classes": classes})
+    counts = {name: sum(run.metrics[name] for run in parts) for name in ("parameters_g", "parameters_d")}
     return last_of(history.to_dict("records")) | counts
 
 

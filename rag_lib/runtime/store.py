@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -91,22 +92,31 @@ def run_folder(id: str) -> Path:
     return results_dir() / "runs" / id
 
 
-def cached(kind: str, config: Any, compute: Callable[[Path], dict[str, Any]], gan: Run | None = None) -> Run:
-    """The run of this config: read if it is finished, else computed by `compute(folder) -> metrics`.
+@contextmanager
+def opened(kind: str, config: Checked, gan: Run | None = None) -> Iterator[Run]:
+    """The run of this config: finished (`reused`), or a folder to fill, and `metrics` to fill last.
 
-    metrics.json is written last and atomically: where it stands, the run is whole. Of several processes that
+        with opened("gan", config) as run:
+            if not run.reused:
+                run.metrics.update(train_gan(config, images, run.folder))
+
+    metrics.json is written at the end and atomically: where it stands, the run is whole. Of several processes that
     ask at once one computes, the others wait for it. `gan`: whose images it sees; env.json names the weights, since
     another training with the same config may give others. Raises `UserError` where the disk is full, and for a
     run that has seen images of other weights, finished or not.
     """
     id = run_id(kind, config)
-    weights = weights_of(gan)
-    if (run := finished(id)) is None:
-        with locked(lock_of(id), f"another process computes {id}; waiting for it"):
-            if (run := finished(id)) is None:
-                return _compute(id, config, compute, weights)
-    check_seen(run, gan)
-    return run
+    run = finished(id)
+    lock = nullcontext() if run else locked(lock_of(id), f"another process computes {id}; waiting for it")
+    with lock:
+        run = run or finished(id)
+        if run:
+            check_seen(run, gan)
+            yield run
+        else:
+            with _recorded(id, config, weights_of(gan)) as run:
+                yield run
+            discard_checkpoints(run.folder)
 
 
 def weights_of(gan: Run | None) -> str | None:
@@ -140,7 +150,9 @@ def lock_of(name: str) -> Path:
     return results_dir() / "runs" / ".locks" / name
 
 
-def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]], weights: str | None) -> Run:
+@contextmanager
+def _recorded(id: str, config: Checked, weights: str | None) -> Iterator[Run]:
+    """An empty run to fill; what it depends on is written before, its seconds and metrics after."""
     folder = run_folder(id)
     with room_for(f"{id} in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,13 +164,11 @@ def _compute(id: str, config: Any, compute: Callable[[Path], dict[str, Any]], we
         now = environment(getattr(config, "precision", "fp32")) | ({"generator": weights} if weights else {})
         attempts.append(now | {"seconds": 0.0})
         write_json(folder / "env.json", {"attempts": attempts})
-        start = time.monotonic()
-        metrics = compute(folder)
+        start, run = time.monotonic(), Run(id, folder, {}, reused=False)
+        yield run
         attempts[-1]["seconds"] = time.monotonic() - start
         write_json(folder / "env.json", {"attempts": attempts})
-        write_json(folder / "metrics.json", metrics)
-    discard_checkpoints(folder)
-    return Run(id, folder, metrics, reused=False)
+        write_json(folder / "metrics.json", run.metrics)
 
 
 def discard_checkpoints(folder: Path) -> None:

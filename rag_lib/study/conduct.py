@@ -6,18 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import Splits
-from rag_lib.gan.train import train_gan
-from rag_lib.gan.watch import Warnings, Watch
+from rag_lib.gan.watch import Watch
 from rag_lib.runtime.store import Run, run_id
 from rag_lib.runtime.tables import collect
 from rag_lib.settings.arms import generated_share, label_of
 from rag_lib.settings.config import ClassifierConfig, GanConfig, Settings, as_dict
-from rag_lib.study.arms import images_for, splits_of
+from rag_lib.study.arms import splits_of
 from rag_lib.study.engines import Engine, engine_of
-from rag_lib.study.plan import Job, ids_of, jobs
-from rag_lib.synthetic.quality import assess
+from rag_lib.study.plan import Job, compute, ids_of, jobs, jobs_of_gan
 
 TABLES = {"classifier": "classify", "quality": "quality"}  # by the kind of their runs, under results/tables
 
@@ -59,26 +56,30 @@ def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> R
 
     `watch`: who looks at the training (gan/watch.py); by default who prints what goes wrong.
     """
-    labeller = None
-    if settings.gan.labeller and not settings.gan.pretrained:
-        labeller = train_classifier(
-            settings.gan.labeller, lambda: images_for(settings.gan.labeller, splits), "labeller"
-        )
-    return train_gan(settings.gan, splits.train, labeller, watch or Warnings(settings.gan))
+    return _runs_of_gan(settings, splits, ("labeller", "gan"), watch)[jobs_of_gan(settings)["gan"].id]
 
 
 def run_judge(settings: Settings, splits: Splits) -> Run:
     """The classifier that judges the GAN's images."""
-    judge = settings.quality.judge
-    return train_classifier(judge, lambda: images_for(judge, splits), "judge")
+    return _runs_of_gan(settings, splits, ("judge",))[jobs_of_gan(settings)["judge"].id]
 
 
-def run_quality(settings: Settings, splits: Splits, gan: Run) -> Run:
+def run_quality(settings: Settings, splits: Splits) -> Run:
     """The quality of the GAN's images, judged by a classifier trained on the same train split."""
-    judge = run_judge(settings, splits)
-    run = assess(settings.quality, gan, judge, splits.train, splits.val)
-    collect(TABLES["quality"], pd.DataFrame([quality_row(settings.gan, gan, run)]), [run, gan])
-    return run
+    job = jobs_of_gan(settings)["quality"]
+    runs = _runs_of_gan(settings, splits, ("labeller", "gan", "judge", "quality"))
+    enter(job, runs)
+    return runs[job.id]
+
+
+def _runs_of_gan(
+    settings: Settings, splits: Splits, names: Sequence[str], watch: Watch | None = None
+) -> dict[str, Run]:
+    runs: dict[str, Run] = {}
+    for name, job in jobs_of_gan(settings).items():
+        if name in names:
+            runs[job.id] = compute(job, [runs[id] for id in job.needs], splits, watch)
+    return runs
 
 
 def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:

@@ -4,17 +4,19 @@ import json
 import math
 import statistics
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
 from rag_lib.base import results_dir
 from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import Splits
-from rag_lib.gan.train import train_gan
-from rag_lib.gan.watch import Warnings
-from rag_lib.runtime.store import Run, finished, names_itself, run_id
+from rag_lib.gan.pretrained import adopt
+from rag_lib.gan.train import join, per_class, train_gan
+from rag_lib.gan.watch import Warnings, Watch
+from rag_lib.runtime.store import Run, finished, names_itself, opened, run_id
 from rag_lib.settings.arms import label_of, parse_arm
 from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import REAL_ARMS, DataConfig, GanConfig, QualityConfig, Settings, from_dict
@@ -44,19 +46,25 @@ def jobs(studies: Sequence[Settings]) -> list[Job]:
     planned: list[Job] = []
     for number, cell in enumerate(cells, 1):
         of_study = f"{number} of {len(cells)}: " if len(cells) > 1 else ""
-        gan = ()
-        if needs_gan(cell):
-            labeller = cell.gan.labeller if not cell.gan.pretrained else None
-            before = [Job("classifier", labeller, cell.data, title="labeller")] if labeller else []
-            judge = Job("classifier", cell.quality.judge, cell.data, title="judge")
-            gan = (Job("gan", cell.gan, cell.data, tuple(job.id for job in before)),)
-            planned += [*before, *gan, judge, Job("quality", cell.quality, cell.data, (gan[0].id, judge.id))]
+        of_gan = jobs_of_gan(cell) if needs_gan(cell) else {}
+        planned += of_gan.values()
+        gan = (of_gan["gan"].id,) if of_gan else ()
         classifiers = configs(cell)
         for i, config in enumerate(classifiers, 1):
             title = f"{of_study}[{i}/{len(classifiers)}] {config.model}, {label_of(config)}, seed {config.seed}"
-            planned.append(Job("classifier", config, cell.data, tuple(job.id for job in gan if config.gan), title))
+            planned.append(Job("classifier", config, cell.data, gan if config.gan else (), title))
     first = {job.id: job for job in reversed(planned)}  # a judge may be one of the compared classifiers, too
     return [job for job in planned if first[job.id] is job]
+
+
+def jobs_of_gan(cell: Settings) -> dict[str, Job]:
+    """What a replicate's generator takes, in order: `labeller` if it has one, `gan`, `judge` and `quality`."""
+    labeller = None if cell.gan.pretrained else cell.gan.labeller
+    found = {"labeller": Job("classifier", labeller, cell.data, title="labeller")} if labeller else {}
+    gan = Job("gan", cell.gan, cell.data, tuple(job.id for job in found.values()))
+    judge = Job("classifier", cell.quality.judge, cell.data, title="judge")
+    quality = Job("quality", cell.quality, cell.data, (gan.id, judge.id))
+    return found | {"gan": gan, "judge": judge, "quality": quality}
 
 
 def replicates_of(studies: Sequence[Settings]) -> list[Settings]:
@@ -79,13 +87,35 @@ def ids_of(studies: Sequence[Settings]) -> dict[str, list[str]]:
     return {kind: list(dict.fromkeys(of_kind)) for kind, of_kind in ids.items()}
 
 
-def compute(job: Job, needed: Sequence[Run], splits: Splits) -> Run:
-    """The finished run of a job; `needed` are the runs that it needs, `splits` the real images of its replicate."""
-    if job.kind == "gan":
-        return train_gan(job.config, splits.train, *needed, watch=Warnings(job.config))
+def compute(job: Job, needed: Sequence[Run], splits: Splits, watch: Watch | None = None) -> Run:
+    """Return the finished run of a job, computed unless it is there.
+
+    `needed` are the runs that it needs, `splits` the real images of its replicate; `watch`: who looks at a GAN's
+    training (watch.py); by default who prints what goes wrong.
+    """
+    gan = next((run for run in needed if run.id.startswith("gan-")), None)
+    with opened(job.kind, job.config, gan) as run:
+        if not run.reused:
+            run.metrics.update(_fill(job, needed, splits, run.folder, watch))
+    return run
+
+
+def _fill(job: Job, needed: Sequence[Run], splits: Splits, folder: Path, watch: Watch | None) -> dict[str, float]:
+    config = job.config
     if job.kind == "quality":
-        return assess(job.config, *needed, splits.train, splits.val)
-    return train_classifier(job.config, lambda: images_for(job.config, splits, *needed), job.title, *needed)
+        return assess(config, *needed, splits.train, splits.val, folder)
+    if job.kind == "classifier":
+        return train_classifier(config, images_for(config, splits, *needed), folder, job.title)
+    if config.pretrained:
+        return adopt(config, folder)
+    watch = watch or Warnings(config)
+    if config.labels != "per_class":
+        return train_gan(config, splits.train, folder, *(run.folder for run in needed), watch=watch)
+    parts = []  # a run for each class, so that one that is cut off loses no finished one
+    for part in per_class(config, len(splits.train.classes)):
+        of_class = splits.train.only(part.only_class)
+        parts.append(compute(replace(job, config=part), (), replace(splits, train=of_class), watch))
+    return join(config, parts, splits.train.classes, folder)
 
 
 def outlook(planned: Sequence[Job]) -> pd.DataFrame:

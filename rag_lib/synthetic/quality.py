@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rag_lib.classifiers.train import confusion, evaluate, load_classifier, predict
 from rag_lib.data.images import Images, stratified_split
 from rag_lib.runtime.numerics import seed_of
-from rag_lib.runtime.store import Run, cached
+from rag_lib.runtime.store import Run
 from rag_lib.settings.config import ClassifierConfig, QualityConfig
 from rag_lib.synthetic.generate import generate, load_generator
 
@@ -26,34 +26,30 @@ HELD_OUT_SEED = 1  # of generated images that no classifier was trained on
 DUPLICATE_QUANTILE = 0.01
 
 
-def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Images) -> Run:
-    """The finished run with the quality of the GAN's images.
+def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Images, folder: Path) -> dict[str, float]:
+    """Return the quality of the GAN's images.
 
-    Metrics: `gan_test_accuracy` (Shmelkov et al. 2018), in [0, 1], how often the judge sees the label that was asked
+    `gan_test_accuracy` (Shmelkov et al. 2018), in [0, 1], how often the judge sees the label that was asked
     for, over all generated images, and the judge's own accuracy on the real test images, `judge_test_accuracy`; the
     `distances` of generated images from `train`, and, named `val_...`, of as many val images; `memorisation`.
-    The folder gets confusion.csv (counts: rows requested, columns seen) and closest.csv (pairs of images).
+    `folder` gets confusion.csv (counts: rows requested, columns seen) and closest.csv (pairs of images).
     """
+    model = load_classifier(judge, config.judge, len(train.classes))
+    images = generate(load_generator(gan.folder), config.generated, HELD_OUT_SEED).padded_to(train.x.shape[-1])
+    seen = predict(model, images.x, config.judge)
+    confusion(images, seen).to_csv(folder / "confusion.csv")
+    fidelity = float((seen == images.y).double().mean())
 
-    def compute(folder: Path) -> dict:
-        model = load_classifier(judge, config.judge, len(train.classes))
-        images = generate(load_generator(gan.folder), config.generated, HELD_OUT_SEED).padded_to(train.x.shape[-1])
-        seen = predict(model, images.x, config.judge)
-        confusion(images, seen).to_csv(folder / "confusion.csv")
-        fidelity = float((seen == images.y).double().mean())
-
-        of_train, of_val, of_generated = (features(model, i.x, config.judge) for i in (train, val, images))
-        n = min(len(train), len(val), len(images), config.compared)
-        some, _ = stratified_split(train.y, (n,), seed=0)
-        likeness = distances(of_train[some], of_generated[:n])
-        best, _ = stratified_split(val.y, (n,), seed=0)
-        of_best = {f"val_{name}": value for name, value in distances(of_train[some], of_val[best]).items()}
-        memorised, closest = memorisation(of_train, of_val, of_generated, images.y)
-        closest.to_csv(folder / "closest.csv", index=False, lineterminator="\n")
-        accuracies = {"gan_test_accuracy": fidelity, "judge_test_accuracy": judge.metrics["test_accuracy"]}
-        return accuracies | likeness | of_best | memorised | {"images_compared": n}
-
-    return cached("quality", config, compute, gan)
+    of_train, of_val, of_generated = (features(model, i.x, config.judge) for i in (train, val, images))
+    n = min(len(train), len(val), len(images), config.compared)
+    some, _ = stratified_split(train.y, (n,), seed=0)
+    likeness = distances(of_train[some], of_generated[:n])
+    best, _ = stratified_split(val.y, (n,), seed=0)
+    of_best = {f"val_{name}": value for name, value in distances(of_train[some], of_val[best]).items()}
+    memorised, closest = memorisation(of_train, of_val, of_generated, images.y)
+    closest.to_csv(folder / "closest.csv", index=False, lineterminator="\n")
+    accuracies = {"gan_test_accuracy": fidelity, "judge_test_accuracy": judge.metrics["test_accuracy"]}
+    return accuracies | likeness | of_best | memorised | {"images_compared": n}
 
 
 def look(judge: Run, config: ClassifierConfig, images: Images, train: Images) -> pd.DataFrame:

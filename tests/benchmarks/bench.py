@@ -21,8 +21,8 @@ from unittest import mock
 import pandas as pd
 
 from rag_lib.base import results_dir
-from rag_lib.classifiers import train as train_classifier
-from rag_lib.gan import train as train_gan
+from rag_lib.classifiers.train import train_classifier
+from rag_lib.gan.train import train_gan
 from rag_lib.runtime import steps as checkpoint
 from rag_lib.runtime.numerics import pick_device, pick_precision
 from rag_lib.runtime.provenance import environment
@@ -69,10 +69,12 @@ def train(config: GanConfig | ClassifierConfig, loop: str, counter: Any) -> None
     images = random_images(config.data)
     if loop != "ours":
         getattr(plain, loop)(images, config, lambda settle: counter.update(1, settle))
-    module, given = (train_gan, images) if isinstance(config, GanConfig) else (train_classifier, {"train": images})
     told = mock.patch.object(checkpoint, "progress", return_value=nullcontext(counter))
     with told, tempfile.TemporaryDirectory() as folder:
-        module._train(config, given, Path(folder))
+        if isinstance(config, GanConfig):
+            train_gan(config, images, Path(folder))
+        else:
+            train_classifier(config, {"train": images}, Path(folder))
 
 
 def race(name: str, *loops: str) -> dict[str, float]:

@@ -33,7 +33,7 @@ from rag_lib.runtime.files import load_weights
 from rag_lib.runtime.numerics import pick_device
 from rag_lib.runtime.provenance import environment
 from rag_lib.runtime.steps import checkpoints, newest
-from rag_lib.runtime.store import Run, run_folder, run_id
+from rag_lib.runtime.store import Run, opened, run_folder, run_id
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, GanConfig
 from rag_lib.study.resolve import resolve
 
@@ -110,9 +110,14 @@ def train(config: GanConfig | ClassifierConfig) -> Run:
     """A training as the study does it, to its end, on random images that are the same in every process."""
     torch.manual_seed(0)
     images = random_images(config.data)
-    if isinstance(config, GanConfig):
-        return train_gan.train_gan(config, images)
-    return train_classifier.train_classifier(config, lambda: {"train": images, "test": images[:250]})
+    of_gan = isinstance(config, GanConfig)
+    with opened("gan" if of_gan else "classifier", config) as run:
+        if of_gan and not run.reused:
+            run.metrics.update(train_gan.train_gan(config, images, run.folder))
+        elif not run.reused:
+            tested = {"train": images, "test": images[:250]}
+            run.metrics.update(train_classifier.train_classifier(config, tested, run.folder))
+    return run
 
 
 def seconds_to_its_end(config: GanConfig | ClassifierConfig) -> float:
