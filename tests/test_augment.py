@@ -6,8 +6,9 @@ import scipy.ndimage
 import torch
 from PIL import Image
 
-from rag_lib.data.preprocess import diff_augment, draw_augmentation, draw_preprocessing
+from rag_lib.data.preprocess import draw_preprocessing
 from rag_lib.data.preprocess import preprocess as preprocess_drawn
+from rag_lib.gan.losses import diff_augment, draw_augmentation
 from rag_lib.settings.config import DataConfig
 
 STORED = 32

@@ -8,7 +8,8 @@ import torch
 from rag_lib.gan.networks import Discriminator
 from rag_lib.runtime import graph
 from rag_lib.runtime.graph import captured, sent_ahead, undone
-from rag_lib.runtime.numerics import adam, optimizer_of, rng
+from rag_lib.runtime.numerics import rng
+from rag_lib.runtime.optim import adam, optimizer_of
 from rag_lib.settings.config import ClassifierConfig, GanConfig
 
 

@@ -1,4 +1,4 @@
-"""pyproject.toml, constraints.txt and environment.yml say the same; a clone is small."""
+"""pyproject.toml, constraints.txt and environment.yml say the same; layers keep their order; a clone is small."""
 
 import subprocess
 import tomllib
@@ -6,6 +6,7 @@ from itertools import chain
 
 import pytest
 import yaml
+from importlinter.cli import lint_imports
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -52,6 +53,10 @@ def test_the_conda_environment_installs_the_same_project_with_the_same_versions(
     makefile = (ROOT / "Makefile").read_text()
     assert "'.[timm,dev]'" in makefile
     assert "'.[timm,dev,browser,ray]'" in makefile  # test-full alone wants a browser and Ray
+
+
+def test_each_layer_imports_those_below_it_alone():
+    assert lint_imports(str(ROOT / "pyproject.toml"), no_cache=True) == 0
 
 
 def test_nothing_large_is_committed():

@@ -4,6 +4,7 @@ Written with softplus, since -log(sigmoid(l)) = softplus(-l) and -log(1 - sigmoi
 exact for every logit, where the logarithm of a rounded probability is not.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,3 +40,34 @@ LOSSES = {
     "non_saturating": (discriminator_loss, non_saturating_loss),
     "hinge": (hinge_discriminator_loss, hinge_generator_loss),
 }
+
+
+def draw_augmentation(n: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw what `diff_augment` takes at random for `n` images of `side` pixels: colours in [0, 1), shifts in pixels.
+
+    3 x n x 1 x 1 x 1 (brightness, saturation, contrast) and 2 x n (down, right), on the CPU.
+    """
+    reach = -(-side // 8)
+    colour = torch.rand(3, n, 1, 1, 1, generator=generator)
+    return colour, torch.randint(-reach, reach + 1, (2, n), generator=generator)
+
+
+def diff_augment(x: Tensor, colour: Tensor, shift: Tensor) -> Tensor:
+    """Images N x C x H x W in [-1, 1], moved and recoloured by what `draw_augmentation` gives; gradients pass.
+
+    DiffAugment (Zhao et al. 2020) with its policies colour (brightness, saturation, contrast) and translation (up to
+    an eighth of the side, black beyond). Not its cutout: its holes are known to turn up in what G draws.
+    """
+    n, _, h, w = x.shape
+    brightness, saturation, contrast = colour
+    x = x + (brightness - 0.5)
+    if x.shape[1] == 3:
+        grey = x.mean(1, keepdim=True)
+        x = grey + (x - grey) * 2 * saturation
+    middle = x.mean((1, 2, 3), keepdim=True)
+    x = middle + (x - middle) * (contrast + 0.5)
+    rows = (torch.arange(h, device=x.device) + shift[0, :, None]).clamp(-1, h) + 1  # 0 and h + 1: the padding
+    columns = (torch.arange(w, device=x.device) + shift[1, :, None]).clamp(-1, w) + 1
+    padded = F.pad(x, (1, 1, 1, 1), value=-1.0).permute(0, 2, 3, 1)
+    image = torch.arange(n, device=x.device)[:, None, None]
+    return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
