@@ -6,7 +6,8 @@ import scipy.ndimage
 import torch
 from PIL import Image
 
-from rag_lib.data.preprocess import diff_augment, preprocess
+from rag_lib.data.preprocess import preprocess
+from rag_lib.gan.losses import diff_augment
 from rag_lib.settings.config import DataConfig
 
 STORED = 32

@@ -8,7 +8,7 @@ import torch
 from rag_lib import study
 from rag_lib.base import UserError
 from rag_lib.data.datasets import DATASETS
-from rag_lib.runtime.numerics import adam
+from rag_lib.runtime.optim import adam
 from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig, Settings
 from rag_lib.settings.presets import PRESETS
 from rag_lib.study.resolve import SEEDS_OF_A_DRAW, resolve

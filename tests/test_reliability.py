@@ -22,8 +22,16 @@ from torch import nn
 from rag_lib.base import UserError
 from rag_lib.gan.train import train_gan
 from rag_lib.runtime import steps as checkpoint
-from rag_lib.runtime.files import load_checkpoint, load_weights, locked, save_checkpoint, save_weights, write_whole
-from rag_lib.runtime.steps import Steps, checkpoints
+from rag_lib.runtime.files import (
+    checkpoints,
+    load_checkpoint,
+    load_weights,
+    locked,
+    save_checkpoint,
+    save_weights,
+    write_whole,
+)
+from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import lock_of, run_id
 from rag_lib.runtime.tables import clean_runs, collect, list_runs
 from rag_lib.settings.config import ClassifierConfig, GanConfig

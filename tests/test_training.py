@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from rag_lib.base import UserError
-from rag_lib.runtime.numerics import batch_indices, lr_at, pick_device, pick_precision, rng, seed_of, update_average
+from rag_lib.runtime.numerics import batch_indices, pick_device, pick_precision, rng, seed_of
+from rag_lib.runtime.optim import lr_at, update_average
 from rag_lib.settings.config import GanConfig
 
 

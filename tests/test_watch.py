@@ -10,8 +10,8 @@ from IPython.display import DisplayHandle
 from rag_lib import notebook
 from rag_lib.figures import interactive
 from rag_lib.figures.charts import gan_curves
-from rag_lib.gan.train import diversity, train_gan
-from rag_lib.gan.watch import FEWEST, Warnings, findings
+from rag_lib.gan.train import train_gan
+from rag_lib.gan.watch import FEWEST, Warnings, diversity, findings
 from rag_lib.runtime import progress
 from rag_lib.study.resolve import resolve
 

@@ -16,14 +16,12 @@ from rag_lib.runtime.numerics import (
     autocast,
     batch_indices,
     keep_freed_memory,
-    lr_at,
-    optimizer_of,
     pick_device,
     pick_precision,
     rng,
     seed_of,
-    set_lr,
 )
+from rag_lib.runtime.optim import lr_at, optimizer_of, set_lr
 from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import Run, cached
 from rag_lib.settings.config import ClassifierConfig, as_dict

@@ -63,26 +63,3 @@ def stretch_contrast(x: Tensor) -> Tensor:
     low, high = (extreme[:, None, None, None] for extreme in x.flatten(1).aminmax(dim=1))
     has_contrast = high - low > 0.5 / 255  # less is no grey level, but the rounding of a resampled plain image
     return (x - torch.where(has_contrast, low, 0.0)) / torch.where(has_contrast, high - low, 1.0)
-
-
-def diff_augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Images N x C x H x W in [-1, 1], each moved and recoloured at random, such that gradients pass.
-
-    DiffAugment (Zhao et al. 2020) with its policies colour (brightness, saturation, contrast) and translation (up to
-    an eighth of the side, black beyond). Not its cutout: its holes are known to turn up in what G draws.
-    """
-    n, _, h, w = x.shape
-    brightness, saturation, contrast = torch.rand(3, n, 1, 1, 1, generator=generator).to(x.device)
-    reach = -(-h // 8)
-    shift = torch.randint(-reach, reach + 1, (2, n), generator=generator).to(x.device)
-    x = x + (brightness - 0.5)
-    if x.shape[1] == 3:
-        grey = x.mean(1, keepdim=True)
-        x = grey + (x - grey) * 2 * saturation
-    middle = x.mean((1, 2, 3), keepdim=True)
-    x = middle + (x - middle) * (contrast + 0.5)
-    rows = (torch.arange(h, device=x.device) + shift[0, :, None]).clamp(-1, h) + 1  # 0 and h + 1: the padding
-    columns = (torch.arange(w, device=x.device) + shift[1, :, None]).clamp(-1, w) + 1
-    padded = F.pad(x, (1, 1, 1, 1), value=-1.0).permute(0, 2, 3, 1)
-    image = torch.arange(n, device=x.device)[:, None, None]
-    return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

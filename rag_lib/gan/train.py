@@ -16,25 +16,22 @@ from PIL import Image
 from torch import Tensor
 
 from rag_lib.data.images import Images, concat, topping_up
-from rag_lib.data.preprocess import diff_augment, preprocess
-from rag_lib.gan.losses import LOSSES
+from rag_lib.data.preprocess import preprocess
+from rag_lib.gan.losses import LOSSES, diff_augment
 from rag_lib.gan.networks import Discriminator, Generator
 from rag_lib.gan.pretrained import adopt
-from rag_lib.gan.watch import Watch
+from rag_lib.gan.watch import Watch, diversity
 from rag_lib.runtime.files import load_weights, save_weights, write_whole
 from rag_lib.runtime.numerics import (
-    adam,
     autocast,
     batch_indices,
     keep_freed_memory,
-    lr_at,
     pick_device,
     pick_precision,
     rng,
     seed_of,
-    set_lr,
-    update_average,
 )
+from rag_lib.runtime.optim import adam, lr_at, set_lr, update_average
 from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import Run, cached
 from rag_lib.settings.config import GanConfig, as_dict
@@ -90,25 +87,6 @@ def gan_step(
         watched |= {"d_real": real_logits.sigmoid().mean(), "d_fake": fake_logits.sigmoid().mean()}
         watched["diversity"], watched["diversity_lowest"] = diversity(real, fake, y)
     return watched
-
-
-def diversity(real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """How far apart generated images of a class lie, over how far real ones do: 0 where each class is one image.
-
-    Summed distances, pixel by pixel, of the pairs of a batch that share a label; `real` and `fake` N x C x H x W, with
-    the labels `y`. Two scalars, of all classes together and the lowest of any; near 1 for a good generator (the lowest
-    0.76 for other real images of CIFAR-10, in batches of 64), larger for noise; not a number where no label comes
-    twice, or real images of a label do not differ.
-    """
-    same = (y[:, None] == y).triu(1)
-    # a quarter of the pixels says as much, and keeps this below a hundredth of a step's time
-    pixels = (x.float()[..., ::2, ::2].flatten(1) for x in (fake, real))
-    of_fake, of_real = ((torch.cdist(x, x) * same).sum(1) for x in pixels)
-    together = torch.where(of_real.sum() > 0, of_fake.sum() / of_real.sum(), torch.nan)
-    members = (y[:, None] == y).to(of_real.dtype)  # a row an image: each has its class's ratio
-    fake_of_class, real_of_class = members @ of_fake, members @ of_real
-    lowest = torch.where(real_of_class > 0, fake_of_class / real_of_class, torch.inf).min()
-    return together, torch.where(lowest.isinf(), torch.nan, lowest)
 
 
 def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

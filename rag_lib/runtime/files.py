@@ -151,3 +151,18 @@ def is_locked(path: Path) -> bool:
     except Timeout:
         return True
     return False
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, the newest first."""
+    return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
+
+
+def newest(folder: Path) -> dict[str, Any] | None:
+    """What the newest whole checkpoint in `folder` holds; None without one."""
+    for path in checkpoints(folder):
+        try:
+            return load_checkpoint(path)
+        except UserError:  # `Steps` names it when it sets it aside
+            continue
+    return None

@@ -15,8 +15,8 @@ import torchvision
 
 from rag_lib import __version__
 from rag_lib.base import ROOT
+from rag_lib.runtime.files import newest
 from rag_lib.runtime.numerics import pick_device, pick_precision
-from rag_lib.runtime.steps import newest
 
 
 def commit_of_code() -> str:

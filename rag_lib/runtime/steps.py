@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rag_lib.base import UserError
-from rag_lib.runtime.files import load_checkpoint, save_checkpoint, write_whole
+from rag_lib.runtime.files import checkpoints, load_checkpoint, save_checkpoint, write_whole
 from rag_lib.runtime.progress import progress
 
 SECONDS_BETWEEN = 15.0  # two checkpoints at least, and more where
@@ -161,21 +161,6 @@ class Steps:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, the newest first."""
-    return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
-
-
-def newest(folder: Path) -> dict[str, Any] | None:
-    """What the newest whole checkpoint in `folder` holds; None without one."""
-    for path in checkpoints(folder):
-        try:
-            return load_checkpoint(path)
-        except UserError:  # `Steps` names it when it sets it aside
-            continue
-    return None
 
 
 def _finite(state: Any) -> bool:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from rag_lib.base import results_dir
-from rag_lib.runtime.files import is_locked, locked, room_for, sweep, write_whole
-from rag_lib.runtime.steps import checkpoints
+from rag_lib.runtime.files import checkpoints, is_locked, locked, room_for, sweep, write_whole
 from rag_lib.runtime.store import Run, discard_checkpoints, finished, lock_of, names_itself, run_folder
 
 

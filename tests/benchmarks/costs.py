@@ -18,7 +18,8 @@ from rag_lib.gan import train as train_gan
 from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
 from rag_lib.runtime import steps as checkpoint
-from rag_lib.runtime.numerics import adam, autocast, batch_indices, keep_freed_memory, pick_device, pick_precision, rng
+from rag_lib.runtime.numerics import autocast, batch_indices, keep_freed_memory, pick_device, pick_precision, rng
+from rag_lib.runtime.optim import adam
 from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig
 
 MNIST = DataConfig(dataset="mnist")

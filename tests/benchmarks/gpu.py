@@ -29,10 +29,9 @@ import torch
 from rag_lib.classifiers import train as train_classifier
 from rag_lib.gan import train as train_gan
 from rag_lib.runtime import steps as checkpoint
-from rag_lib.runtime.files import load_weights
+from rag_lib.runtime.files import checkpoints, load_weights, newest
 from rag_lib.runtime.numerics import pick_device
 from rag_lib.runtime.provenance import environment
-from rag_lib.runtime.steps import checkpoints, newest
 from rag_lib.runtime.store import Run, run_folder, run_id
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, GanConfig
 from rag_lib.study.resolve import resolve

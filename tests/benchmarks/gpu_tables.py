@@ -25,8 +25,7 @@ import torch
 from rag_lib import study
 from rag_lib.analysis import published
 from rag_lib.base import UserError, results_dir
-from rag_lib.runtime.files import write_whole
-from rag_lib.runtime.steps import checkpoints
+from rag_lib.runtime.files import checkpoints, write_whole
 from rag_lib.runtime.store import finished, run_folder
 from rag_lib.settings.config import Settings
 from rag_lib.study.arms import splits_of
