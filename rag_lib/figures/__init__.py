@@ -1,0 +1,1 @@
+"""Tables and images to figures; nothing here computes."""

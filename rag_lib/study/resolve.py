@@ -50,7 +50,7 @@ def resolve(
     `overrides` maps `"section.field"` to a value, where a section is `data`, `gan`, `engine`, `classifier` (all of
     them) or one classifier's name (`"gan.steps"`, `"classifier.lr"`, `"resnet18.stem"`), or
     `"classifiers"` to the number of seeds by name. `seed` is the GAN's; `content` is the hash of an own
-    folder's content; `arms` are those of arms.py, None for the study's usual ones. Raises `UserError` for anything
+    folder's content; `arms` are those of `study.arms`, None for the study's usual ones. Raises `UserError` for anything
     unknown or mistyped.
     """
     check_value("dataset", dataset, str)

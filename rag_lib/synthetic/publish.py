@@ -55,7 +55,7 @@ Its settings:
 def publish(id: str, name: str) -> Path:
     """Writes the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`, its card; returns that.
 
-    From then on `pretrained.py` knows it by this name. Raises `UserError`, before anything is written.
+    From then on `gan/pretrained.py` knows it by this name. Raises `UserError`, before anything is written.
     """
     generator, run = load_generator(id), finished(id)
     if run is None or generator.config.pretrained:
