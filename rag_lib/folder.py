@@ -23,6 +23,7 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 PART = re.compile(
     r"(train(ing)?|test(ing)?|val(id|idation)?|eval(uation)?|dev)([ _-]?(set|data|images))?[ _-]?\d*", re.IGNORECASE
 )
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others start programs: Ghostscript for EPS
 DECODER = 1  # bumped with any change of the pixels that `decode` returns
 
 Layout = dict[str, tuple[str, str]]  # a file's name: (split, class)
@@ -154,7 +155,7 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
 def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
     """One image file's bytes as uint8, `channels` x `size` x `size`; raises `UserError` naming `name`."""
     try:
-        with Image.open(BytesIO(data)) as opened:
+        with Image.open(BytesIO(data), formats=FORMATS) as opened:
             image = ImageOps.exif_transpose(opened)
             if min(image.size) < size // 2:
                 raise UserError(

@@ -680,6 +680,15 @@ def test_an_image_that_cannot_be_used_is_named(tmp_path, kind, name, data, parts
         read(path)
 
 
+@pytest.mark.parametrize("kind", ["EPS", "ICO"])
+def test_a_format_that_is_not_allowed_is_not_opened_whatever_its_name(kind, monkeypatch):
+    """Regression: an EPS file named .jpg started Ghostscript."""
+    data = encoded(noise(0), kind)
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    with pytest.raises(UserError, match=one_line("5.jpg", "cannot be read as an image")):
+        folder.decode(data, "5.jpg", 3, 32)
+
+
 @pytest.mark.parametrize("size", [28, 32])
 def test_an_image_of_half_the_size_is_enough(size):
     assert only(noise(0, size // 2, size // 2), size=size).shape == (size, size, 3)
