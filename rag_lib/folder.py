@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from rag_lib.archives import entries, file_names, hidden
 from rag_lib.errors import UserError
@@ -24,7 +25,9 @@ PART = re.compile(
     r"(train(ing)?|test(ing)?|val(id|idation)?|eval(uation)?|dev)([ _-]?(set|data|images))?[ _-]?\d*", re.IGNORECASE
 )
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others start programs: Ghostscript for EPS
-DECODER = 1  # bumped with any change of the pixels that `decode` returns
+DECODER = 2  # bumped with any change of the pixels that `decode` returns
+
+TiffImagePlugin.READ_LIBTIFF = True  # Pillow's own reader mixes up planes of 16 bits
 
 Layout = dict[str, tuple[str, str]]  # a file's name: (split, class)
 
@@ -156,27 +159,20 @@ def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
     """One image file's bytes as uint8, `channels` x `size` x `size`; raises `UserError` naming `name`."""
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if min(image.size) < size // 2:
+            if min(opened.size) < size // 2:
                 raise UserError(
-                    f"{name} is {image.size[0]} x {image.size[1]} pixels; images must have at least {size // 2} a side"
+                    f"{name} is {opened.width} x {opened.height} pixels; images must have at least {size // 2} a side"
                 )
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-                grey = np.asarray(image)
-                # all black is an image, too; 12 bits in 16 would be left with 16 levels
-                if grey.any() and not (grey.min() >= 0 and 4096 <= grey.max() <= 65535):
-                    raise UserError(
-                        f"{name} has grey values from {grey.min()} to {grey.max()}; expected are 16 bits that use 0 to "
-                        "65535: scale them, or save it with 8 bits"
-                    )
-                image = Image.fromarray((grey / 257).round().astype(np.uint8))
-            elif image.mode == "F":
-                raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
+            opened.load()
+            orientation = opened.getexif().get(Base.Orientation)
+            image = with_eight_bits(opened, name, data)
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             image = image.convert("L" if channels == 1 else "RGB")
-            pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+            image.info = {}
+            image.getexif()[Base.Orientation] = orientation
+            pixels = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image), (size, size), Image.Resampling.LANCZOS))
     except UserError:
         raise
     except UnidentifiedImageError as e:
@@ -184,3 +180,27 @@ def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
     except Exception as e:  # Pillow's readers raise errors of nearly every type for damaged files
         raise UserError(f"{name} cannot be read as an image ({e}); replace or remove it") from e
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def with_eight_bits(image: Image.Image, name: str, data: bytes) -> Image.Image:
+    """The image in the file `data` with 8 bits a sample, its transparent colour likewise."""
+    clear = image.info.get("transparency", -1)
+    if image.mode == "F":
+        raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
+    if image.format == "PNG" and image.mode in ("L", "RGB") and clear != -1:
+        largest = 2 ** data[24] - 1  # by the header's bits a sample; Pillow scales the pixels, and not this colour
+        if largest > 255:
+            raise UserError(f"{name} has 16 bits a colour, one of them transparent; save it with 8 bits")
+        image.info["transparency"] = clear * 255 // largest if image.mode == "L" else clear
+    if not image.mode.startswith("I"):
+        return image
+    grey = np.asarray(image)  # 16 bits, which Pillow would clip at 255
+    if image.format == "TIFF" and image.tag_v2.get(Base.PhotometricInterpretation) == 0:  # white is 0, for Pillow black
+        grey = 65535 - grey
+    # all black is an image, too; 12 bits in 16 would be left with 16 levels
+    if grey.any() and not (grey.min() >= 0 and 4096 <= grey.max() <= 65535):
+        raise UserError(
+            f"{name} has grey values from {grey.min()} to {grey.max()}; expected are 16 bits that use 0 to "
+            "65535: scale them, or save it with 8 bits"
+        )
+    return Image.fromarray((np.where(grey == clear, 65535, grey) / 257).round().astype(np.uint8))
