@@ -2,19 +2,20 @@
 
 import hashlib
 import re
+import sys
 from collections import Counter
-from collections.abc import Mapping
-from io import BytesIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from rag_lib.archives import entries, file_names, hidden
 from rag_lib.errors import UserError
+from rag_lib.formats import FORMATS, opened_image, with_eight_bits
 from rag_lib.images import Images
 from rag_lib.paths import results_dir
 from rag_lib.storage import load_weights, room_for, save_weights
@@ -24,10 +25,7 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 PART = re.compile(
     r"(train(ing)?|test(ing)?|val(id|idation)?|eval(uation)?|dev)([ _-]?(set|data|images))?[ _-]?\d*", re.IGNORECASE
 )
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others start programs: Ghostscript for EPS
 DECODER = 2  # bumped with any change of the pixels that `decode` returns
-
-TiffImagePlugin.READ_LIBTIFF = True  # Pillow's own reader mixes up planes of 16 bits
 
 Layout = dict[str, tuple[str, str]]  # a file's name: (split, class)
 
@@ -39,13 +37,21 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
     zip or a tar (any compression). Each image becomes `channels` x `size` x `size`, uint8: turned as its
     EXIF data say, transparency laid on white, 16 bits scaled to 8, the centre square resized. Decoded
     images are cached under `results/cache` by `fingerprint`. Raises `UserError` for a folder without two
-    classes and for an image that cannot be read (by name).
+    classes and for images that cannot be read (the first ten by name).
     """
     cache = results_dir() / "cache" / f"pixels-{fingerprint[:16]}-{channels}x{size}-v{DECODER}.safetensors"
     kept = cached(cache)
     if kept is None:
         layout, classes = layout_of(path)
-        pixels = {name: decode(data, name, channels, size) for name, data in entries(path) if name in layout}
+        pixels, unusable = {}, []
+        for name, data in entries(path):
+            if name in layout:
+                try:
+                    pixels[name] = decode(data, name, channels, size)
+                except UserError as e:
+                    unusable.append(str(e))
+        if unusable:
+            raise UserError(some(unusable, 10, "; "))
         tensors = {}
         for split in {split for split, _ in layout.values()}:
             # in the order of the names, which no file system or archiver changes
@@ -64,6 +70,12 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
         for split in ("train", "test")
     )
     return train, test
+
+
+def some(texts: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first of these, and how many more there are."""
+    more = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
+    return between.join([*texts[:most], *more])
 
 
 def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
@@ -158,13 +170,16 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
 def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
     """One image file's bytes as uint8, `channels` x `size` x `size`; raises `UserError` naming `name`."""
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as opened:
+        with opened_image(data, name) as opened:
             if min(opened.size) < size // 2:
                 raise UserError(
                     f"{name} is {opened.width} x {opened.height} pixels; images must have at least {size // 2} a side"
                 )
-            opened.load()
-            orientation = opened.getexif().get(Base.Orientation)
+            try:
+                orientation = opened.getexif().get(Base.Orientation)
+            except Exception as e:
+                print(f"{name}: its EXIF data are damaged ({e}); it is taken to be upright", file=sys.stderr)
+                orientation = 1
             image = with_eight_bits(opened, name, data)
             if image.has_transparency_data:
                 image = image.convert("RGBA")
@@ -176,31 +191,9 @@ def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
     except UserError:
         raise
     except UnidentifiedImageError as e:
-        raise UserError(f"{name} cannot be read as an image (its format is unknown); replace or remove it") from e
+        raise UserError(
+            f"{name} cannot be read as an image (it is none of {', '.join(FORMATS)}); replace or remove it"
+        ) from e
     except Exception as e:  # Pillow's readers raise errors of nearly every type for damaged files
         raise UserError(f"{name} cannot be read as an image ({e}); replace or remove it") from e
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def with_eight_bits(image: Image.Image, name: str, data: bytes) -> Image.Image:
-    """The image in the file `data` with 8 bits a sample, its transparent colour likewise."""
-    clear = image.info.get("transparency", -1)
-    if image.mode == "F":
-        raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
-    if image.format == "PNG" and image.mode in ("L", "RGB") and clear != -1:
-        largest = 2 ** data[24] - 1  # by the header's bits a sample; Pillow scales the pixels, and not this colour
-        if largest > 255:
-            raise UserError(f"{name} has 16 bits a colour, one of them transparent; save it with 8 bits")
-        image.info["transparency"] = clear * 255 // largest if image.mode == "L" else clear
-    if not image.mode.startswith("I"):
-        return image
-    grey = np.asarray(image)  # 16 bits, which Pillow would clip at 255
-    if image.format == "TIFF" and image.tag_v2.get(Base.PhotometricInterpretation) == 0:  # white is 0, for Pillow black
-        grey = 65535 - grey
-    # all black is an image, too; 12 bits in 16 would be left with 16 levels
-    if grey.any() and not (grey.min() >= 0 and 4096 <= grey.max() <= 65535):
-        raise UserError(
-            f"{name} has grey values from {grey.min()} to {grey.max()}; expected are 16 bits that use 0 to "
-            "65535: scale them, or save it with 8 bits"
-        )
-    return Image.fromarray((np.where(grey == clear, 65535, grey) / 257).round().astype(np.uint8))

@@ -478,6 +478,42 @@ def test_a_text_among_the_exif_data_where_a_number_belongs_does_no_harm():
     )
 
 
+def with_chunk(kind: bytes, content: bytes, checksum: int | None = None, last: bool = False) -> bytes:
+    """A PNG file with one more chunk, behind the header or before the end."""
+    png = encoded(noise(0))
+    at = len(png) - 12 if last else 33
+    crc = zlib.crc32(kind + content) if checksum is None else checksum
+    return png[:at] + struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc) + png[at:]
+
+
+LONG = zlib.compress(bytes(2_000_000))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"profile"), checksum=0),
+        with_chunk(b"iCCP", b"icc\0\0" + LONG),
+        *(with_chunk(b"tEXt", b"Comment\0a text", checksum=0, last=last) for last in (False, True)),
+        *(with_chunk(b"zTXt", b"Comment\0\0" + LONG, last=last) for last in (False, True)),
+        with_chunk(b"eXIf", b"MM\0*", checksum=0),
+        with_chunk(b"eXIf", b"no EXIF data"),
+        with_chunk(b"pHYs", b"short"),
+    ],
+)
+def test_damaged_side_data_do_not_cost_an_image(data):
+    """Regression: all of the folder was refused, since the format of this image were unknown."""
+    np.testing.assert_array_equal(folder.decode(data, "image", 3, 32).transpose(1, 2, 0), noise(0))
+
+
+def test_all_images_that_cannot_be_used_are_named_at_once_up_to_ten(tmp_path):
+    """Regression: five of them took six runs."""
+    path = write(tmp_path / "own", photos(n=20) | {f"cat/bad{i:02}.png": b"" for i in range(12)})
+    with pytest.raises(UserError, match=one_line("bad00", "bad09", "and 2 more")) as refusal:
+        read(path)
+    assert "bad10" not in str(refusal.value)
+
+
 def test_colour_becomes_grey_by_luminance_and_grey_becomes_colour():
     grey = only(COLOURS[QUARTERS], channels=1)
     np.testing.assert_allclose(grey[[0, 0, -1, -1], [0, -1, 0, -1], 0], [76, 150, 29, 18], atol=1)
