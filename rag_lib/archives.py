@@ -5,7 +5,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rag_lib.errors import UserError
 from rag_lib.paths import ROOT
@@ -76,7 +76,7 @@ def name_of(member: zipfile.ZipInfo) -> str:
 def inside(name: str, archive: Path) -> str:
     """`name` in normal form; raises `UserError` where it leads out of the archive."""
     parts = PurePosixPath(name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+    if parts.is_absolute() or ".." in parts.parts or PureWindowsPath(name).is_absolute():
         raise UserError(f"{archive}: the member {name!r} leads outside the archive; it is not used")
     return parts.as_posix()
 

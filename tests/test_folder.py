@@ -698,6 +698,13 @@ def test_an_archive_with_a_member_that_leads_outside_is_refused(tmp_path, kind, 
             entry(path)
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_colon_in_a_class_and_a_member_without_a_name_are_no_way_out(tmp_path, kind):
+    """Regression: the first was refused, the second an IndexError."""
+    files = photos(("time: noon", "a: b")) | {".": b"a note"}
+    assert read(archive(tmp_path / f"own.{kind}", files))[0].classes == ("a: b", "time: noon")
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic", "hard"])
 def test_a_link_in_a_tar_to_a_file_outside_is_not_followed(tmp_path, kind):
     secret = write(tmp_path, {"secret.png": encoded(noise(9))}) / "secret.png"
