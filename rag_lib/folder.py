@@ -1,6 +1,7 @@
 """Anyone's images: a folder, a zip or a tar with one subfolder a class, read once into `Images`."""
 
 import hashlib
+import os.path
 import re
 import sys
 from collections import Counter
@@ -13,7 +14,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-from rag_lib.archives import entries, file_names, hidden
+from rag_lib.archives import entries, visible
 from rag_lib.errors import UserError
 from rag_lib.formats import FORMATS, opened_image, with_eight_bits
 from rag_lib.images import Images
@@ -92,7 +93,7 @@ def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of the images' names and bytes: the same for a folder, its copy and its archive.
 
-    Says which files of the folder are ignored, and whether an image is there twice.
+    Says which files of the folder are left out, and whether an image is there twice.
     """
     layout, _ = layout_of(path, say=True)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in entries(path) if name in layout}
@@ -117,9 +118,10 @@ def say_repeated(path: str | Path, layout: Layout, digests: Mapping[str, str]) -
 
 
 def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
-    """Each image's split and class, and the classes in alphabetical order; on demand says which files are ignored."""
-    names = list(file_names(path))
-    images = [n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES and not hidden(n)]
+    """Each image's split and class, and the classes in alphabetical order; on demand says what is left out."""
+    files = dict(entries(path, with_data=False))
+    seen = dict.fromkeys(map(visible, files))
+    images = [name for name in seen if files.get(name) is not None and is_image(name)]
     odd = next((name for name in images if name != name.encode(errors="ignore").decode()), None)
     if odd is not None:
         raise UserError(
@@ -127,44 +129,62 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
         )
     if not images:
         raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
-    parts = {name: PurePosixPath(name).parts for name in images}
+    parts = {name: tuple(name.split("/")) for name in seen}  # a folder's end with an empty name
     # an archive often holds everything in one folder of its own name
-    while len({p[0] for p in parts.values() if len(p) > 1}) == 1 and max(map(len, parts.values())) > 2:
-        parts = {name: p[1:] if len(p) > 1 else p for name, p in parts.items()}
-    top = {p[0] for p in parts.values() if len(p) > 1}
-    split_folders = {p[0] for p in parts.values() if len(p) > 2} >= {"train", "test"}
+    while (
+        len(top := {parts[n][0] for n in images if len(parts[n]) > 1}) == 1 and max(len(parts[n]) for n in images) > 2
+    ):
+        parts = {name: p[1:] for name, p in parts.items() if len(p) > 1 and p[0] in top}
+        images = [name for name in images if name in parts]
+    split_folders = {parts[n][0] for n in images if len(parts[n]) > 2} >= {"train", "test"}
     named_as_parts = sorted(filter(PART.fullmatch, top))
     if not split_folders and len(named_as_parts) > 1:
         raise UserError(
             f"{path} has the folders {', '.join(named_as_parts)}; name them train and test, each with one subfolder a "
             "class"
         )
-    layout: Layout = {}
-    for name, p in parts.items():
-        if split_folders and len(p) > 2 and p[0] in ("train", "test"):
-            layout[name] = (p[0], p[1])
-        elif not split_folders and len(p) > 1:
-            layout[name] = ("train", p[0])
-    ignored = sorted(name for name in set(names) - set(layout) if not hidden(name))
-    if say and ignored:
-        print(f"{path}: {len(ignored)} files ignored that are no images of a class, such as {ignored[0]!r}")
+    if not split_folders:
+        parts = {name: ("train", *p) for name, p in parts.items()}
+    parts = {name: p for name, p in parts.items() if len(p) > 2 and p[0] in ("train", "test")}
+    layout: Layout = {name: parts[name][:2] for name in images if name in parts}
+    if say:
+        say_left_out(path, files, layout)
     counts = Counter(layout.values())
-    classes = sorted({label for split, label in counts if split == "train"})
+    found = {p[:2] for p in parts.values()}  # classes without an image, too
+    classes = sorted({label for split, label in found if split == "train"})
     if len(classes) < 2:
         found = f"only the class {classes[0]!r}" if classes else "no class"
         raise UserError(f"{path} has {found}; put the images of each of at least two classes into a folder of its own")
-    unknown = sorted({label for split, label in counts if split == "test"} - set(classes))
+    unknown = sorted({label for split, label in found if split == "test"} - set(classes))
     if unknown:
         raise UserError(f"{path}: the class {unknown[0]!r} is in test but not in train; every class must be in train")
-    untested = sorted(set(classes) - {label for split, label in counts if split == "test"}) if split_folders else []
-    if untested:
-        raise UserError(f"{path}: the class {untested[0]!r} is in train but not in test; every class must be in both")
     needed = 2 if split_folders else 3  # one image for each of train, val and test
     for label in classes:
-        if counts["train", label] < needed:
-            n = counts["train", label]
+        if (n := counts["train", label]) < needed:
             raise UserError(f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}")
+        if split_folders and not counts["test", label]:
+            raise UserError(f"{path}: the class {label!r} is in train but not in test; every class must be in both")
     return layout, classes
+
+
+def is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def say_left_out(path: str | Path, files: Mapping[str, bytes | None], layout: Layout) -> None:
+    """Prints how many files are no images of a class, by their kinds, with a name of each."""
+    kinds: dict[str, list[str]] = {}
+    for name in sorted(name for name in files.keys() - layout.keys() if not name.endswith("/")):
+        if visible(name) != name:
+            kind = "files of a system"
+        elif files[name] is None:
+            kind = "links that lead to no file"
+        else:
+            kind = "images of no class" if is_image(name) else "files that are no images"
+        kinds.setdefault(kind, []).append(name)
+    if kinds:
+        told = (f"{len(names):,} {kind}, such as {names[0]!r}" for kind, names in kinds.items())
+        print(f"{path}: left out are {'; '.join(told)}", file=sys.stderr)
 
 
 def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:

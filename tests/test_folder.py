@@ -143,15 +143,30 @@ def test_names_of_any_script_are_classes_and_files(tmp_path, kind):
     np.testing.assert_array_equal(train.x[3:6].numpy(), [noise(i).transpose(2, 0, 1) for i in range(3)])
 
 
-def test_other_files_are_ignored_and_said_so(tmp_path, capsys):
-    others = {"logo.png": encoded(noise(9)), "cat/notes.txt": b"a note", "README.md": b"read me"}
-    path = write(tmp_path / "own", photos() | others)
+def test_all_that_is_left_out_is_counted_by_kind_and_named(tmp_path, capsys):
+    """Regression: links that lead to no file vanished without a word, and thumbnails counted as images."""
+    others = (
+        "logo.png",
+        "cat/notes.txt",
+        "cat/a.heic",
+        "README.md",
+        ".DS_Store",
+        "cat/@eaDir/0.png",
+        "$RECYCLE.BIN/x.png",
+    )
+    path = write(tmp_path / "own", photos() | dict.fromkeys(others, encoded(noise(9))))
+    (path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere")
     train, _ = read(path)
-    assert len(train) == 8
+    assert (len(train), train.classes) == (8, ("cat", "dog"))
     folder.fingerprint(path)
-    out = capsys.readouterr().out
-    assert re.fullmatch(re.escape(f"{path}: 3 files ignored") + r".*\n", out)
-    assert any(name in out for name in others)
+    (line,) = capsys.readouterr().err.splitlines()
+    for kind in (
+        "3 files of a system",
+        "'cat/gone.png'",
+        "1 images of no class, such as 'logo.png'",
+        "3 files that are no",
+    ):
+        assert kind in line
 
 
 @pytest.mark.parametrize(
@@ -218,7 +233,7 @@ def test_the_name_of_a_file_that_is_ignored_may_be_anything(tmp_path, capsys):
     path = archive(tmp_path / "own.zip", photos() | {"##.txt": b"a note"})
     path.write_bytes(path.read_bytes().replace(b"##.txt", b"\xff\xfe.txt"))
     folder.fingerprint(path)
-    assert "1 files ignored" in capsys.readouterr().out
+    assert "1 files that are no images" in capsys.readouterr().err
 
 
 def test_nothing_is_said_where_nothing_is_ignored(tmp_path, capsys):
@@ -599,6 +614,19 @@ def test_a_folder_that_cannot_be_split_into_classes_is_refused(tmp_path, kind, f
         read(path)
 
 
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+@pytest.mark.parametrize("content", ["", "a.txt", "a.heic", "@eaDir/a.png", ".a.png"])
+def test_a_class_without_a_usable_image_is_refused(tmp_path, kind, content):
+    """Regression: it vanished."""
+    path = write(tmp_path / "own", photos() | {f"elk/{content or 'a'}": encoded(noise(9))})
+    if not content:
+        (path / "elk" / "a").unlink()
+    if kind in ("zip", "tar"):
+        path = shutil.make_archive(str(path), kind, path)
+    with pytest.raises(UserError, match=one_line(path, "'elk' has 0 images", "at least 3")):
+        folder.fingerprint(path)
+
+
 @pytest.mark.parametrize("entry", [folder.fingerprint, read], ids=["fingerprint", "read"])
 def test_a_missing_path_is_refused(tmp_path, entry):
     with pytest.raises(
@@ -726,6 +754,19 @@ def test_a_class_that_is_a_link_in_a_tar_to_a_folder_outside_is_not_followed(tmp
         link.type, link.linkname = tarfile.SYMTYPE, str(outside / "elk")
         t.addfile(link)
     assert read(path)[0].classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_links_to_files_of_a_tar_count_as_in_the_folder_and_others_are_named(tmp_path, kind, capsys):
+    """Regression: 8 + 4 images of a folder were 4 + 4 of its tar, without a word."""
+    path = write(tmp_path / "own", photos())
+    for i in range(3):
+        (path / f"cat/link{i}.png").symlink_to(["3.png", "../cat/2.png", "link0.png"][i])
+    with tarfile.open(tmp_path / f"own.{kind}", f"w:{kind[4:]}") as t:
+        t.add(path, "own")
+    assert len(read(tmp_path / f"own.{kind}", key="tar")[0]) == len(read(path, key="folder")[0]) == 11
+    assert folder.fingerprint(tmp_path / f"own.{kind}") == folder.fingerprint(path)
+    assert "left out" not in capsys.readouterr().err
 
 
 def test_a_hard_linked_copy_in_a_tar_counts_as_in_the_folder(tmp_path):
