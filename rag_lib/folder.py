@@ -6,8 +6,9 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ PART = re.compile(
 )
 DECODER = 2  # bumped with any change of the pixels that `decode` returns
 
-Layout = dict[str, tuple[str, str]]  # a file's name: (split, class)
+Layout = dict[str, tuple[str, str, str]]  # of each path: split, class, and the file's own name
 
 
 def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[Images, Images | None]:
@@ -44,9 +45,12 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
     kept = cached(cache)
     if kept is None:
         layout, classes = layout_of(path)
-        pixels, unusable = {}, []
+        pixels, order, unusable = {}, {}, []
         for name, data in entries(path):
             if name in layout:
+                _, label, own_name = layout[name]
+                # by what the fingerprint knows, so that one fingerprint has one order, and one split
+                order[name] = (f"{label}/{own_name}", hashlib.sha256(data).digest())
                 try:
                     pixels[name] = decode(data, name, channels, size)
                 except UserError as e:
@@ -54,9 +58,8 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
         if unusable:
             raise UserError(some(unusable, 10, "; "))
         tensors = {}
-        for split in {split for split, _ in layout.values()}:
-            # in the order of the names, which no file system or archiver changes
-            names = sorted(name for name in layout if layout[name][0] == split)
+        for split in {split for split, *_ in layout.values()}:
+            names = sorted((name for name in layout if layout[name][0] == split), key=order.__getitem__)
             tensors[f"{split}_x"] = torch.from_numpy(np.ascontiguousarray([pixels[name] for name in names]))
             tensors[f"{split}_y"] = torch.tensor([classes.index(layout[name][1]) for name in names])
         kept = tensors, {"classes": classes}
@@ -98,7 +101,7 @@ def fingerprint(path: str | Path) -> str:
     layout, _ = layout_of(path, say=True)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in entries(path) if name in layout}
     say_repeated(path, layout, digests)
-    parts = [(*layout[name], PurePosixPath(name).name, digest) for name, digest in digests.items()]
+    parts = [(*layout[name], digest) for name, digest in digests.items()]
     return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
 
 
@@ -107,7 +110,7 @@ def say_repeated(path: str | Path, layout: Layout, digests: Mapping[str, str]) -
     copies: dict[str, list[str]] = {}
     for name in sorted(digests):
         copies.setdefault(digests[name], []).append(name)
-    drawn = "test" not in {split for split, _ in layout.values()}  # else the copies within a part do no harm
+    drawn = "test" not in {split for split, *_ in layout.values()}  # else the copies within a part do no harm
     parts_of = {digest: {layout[name][0] for name in names} for digest, names in copies.items()}
     repeated = [names for digest, names in copies.items() if len(names) > 1 and (drawn or len(parts_of[digest]) > 1)]
     if repeated:
@@ -129,7 +132,8 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
         )
     if not images:
         raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
-    parts = {name: tuple(name.split("/")) for name in seen}  # a folder's end with an empty name
+    # macOS writes é as two characters; a folder's parts end with an empty name
+    parts = {name: tuple(normalize("NFC", name).split("/")) for name in seen}
     # an archive often holds everything in one folder of its own name
     while (
         len(top := {parts[n][0] for n in images if len(parts[n]) > 1}) == 1 and max(len(parts[n]) for n in images) > 2
@@ -146,10 +150,10 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     if not split_folders:
         parts = {name: ("train", *p) for name, p in parts.items()}
     parts = {name: p for name, p in parts.items() if len(p) > 2 and p[0] in ("train", "test")}
-    layout: Layout = {name: parts[name][:2] for name in images if name in parts}
+    layout: Layout = {name: (*parts[name][:2], parts[name][-1]) for name in images if name in parts}
     if say:
         say_left_out(path, files, layout)
-    counts = Counter(layout.values())
+    counts = Counter(place[:2] for place in layout.values())
     found = {p[:2] for p in parts.values()}  # classes without an image, too
     classes = sorted({label for split, label in found if split == "train"})
     if len(classes) < 2:

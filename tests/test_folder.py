@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -241,6 +242,20 @@ def test_nothing_is_said_where_nothing_is_ignored(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_one_class_in_two_forms_of_unicode_is_one(tmp_path):
+    """Regression: macOS writes é as two characters, and made two classes of one."""
+    forms = [normalize(form, "café/é.png") for form in ("NFC", "NFD")]
+    files = photos(("dog",)) | {name.replace(".", f"{i}."): encoded(noise(i)) for i in range(3) for name in forms}
+    assert read(archive(tmp_path / "own.zip", files))[0].classes == (normalize("NFC", "café"), "dog")
+    keys = {
+        folder.fingerprint(
+            archive(tmp_path / f"{form}.tar", {normalize(form, k): v for k, v in photos(("é", "b")).items()})
+        )
+        for form in ("NFC", "NFD")
+    }
+    assert len(keys) == 1
+
+
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_hidden_files_and_macos_leftovers_are_no_images(tmp_path, kind):
     files = photos()
@@ -311,6 +326,16 @@ def test_changed_content_has_another_fingerprint(tmp_path, change):
     before = folder.fingerprint(path)
     change(path)
     assert folder.fingerprint(path) != before
+
+
+def test_one_fingerprint_has_one_order(tmp_path):
+    """Regression: images moved between subfolders of a class kept the run's name, and others were tested."""
+    files = photos() | {"cat/y/0.png": encoded(noise(50))}
+    moves = {"cat/0.png": "cat/z/0.png", "cat/2.png": "cat/a/2.png", "cat/y/0.png": "cat/0.png"}
+    moved = {moves.get(name, name): data for name, data in files.items()}
+    before, after = (write(tmp_path / str(len(content)), content) for content in (files, moved | {"note.txt": b""}))
+    assert folder.fingerprint(before) == folder.fingerprint(after)
+    np.testing.assert_array_equal(read(before, key="a")[0].x.numpy(), read(after, key="b")[0].x.numpy())
 
 
 def test_changed_content_is_decoded_anew(tmp_path):
