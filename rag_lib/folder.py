@@ -62,11 +62,13 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
             names = sorted((name for name in layout if layout[name][0] == split), key=order.__getitem__)
             tensors[f"{split}_x"] = torch.from_numpy(np.ascontiguousarray([pixels[name] for name in names]))
             tensors[f"{split}_y"] = torch.tensor([classes.index(layout[name][1]) for name in names])
-        kept = tensors, {"classes": classes}
+        kept = tensors, {"classes": classes, "copies": copies_among(layout, pixels)}
         cache.parent.mkdir(parents=True, exist_ok=True)
         with room_for(f"the decoded images in {cache}"):
             save_weights(cache, *kept)
     tensors, card = kept
+    if card["copies"]:
+        print(f"{path}: {card['copies']}", file=sys.stderr)
     train, test = (
         Images(tensors[f"{split}_x"], tensors[f"{split}_y"], tuple(card["classes"]))
         if f"{split}_x" in tensors
@@ -96,28 +98,28 @@ def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of the images' names and bytes: the same for a folder, its copy and its archive.
 
-    Says which files of the folder are left out, and whether an image is there twice.
+    Says which files of the folder are left out.
     """
     layout, _ = layout_of(path, say=True)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in entries(path) if name in layout}
-    say_repeated(path, layout, digests)
     parts = [(*layout[name], digest) for name, digest in digests.items()]
     return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
 
 
-def say_repeated(path: str | Path, layout: Layout, digests: Mapping[str, str]) -> None:
-    """Prints how many images, by their digests, are there twice, where one copy may test who learned from the other."""
-    copies: dict[str, list[str]] = {}
-    for name in sorted(digests):
-        copies.setdefault(digests[name], []).append(name)
+def copies_among(layout: Layout, pixels: Mapping[str, np.ndarray]) -> str:
+    """How many images are there twice, where one copy may test who learned from the other; empty where none is."""
+    copies: dict[bytes, list[str]] = {}
+    for name in sorted(pixels):
+        copies.setdefault(hashlib.sha256(pixels[name].tobytes()).digest(), []).append(name)
     drawn = "test" not in {split for split, *_ in layout.values()}  # else the copies within a part do no harm
-    parts_of = {digest: {layout[name][0] for name in names} for digest, names in copies.items()}
-    repeated = [names for digest, names in copies.items() if len(names) > 1 and (drawn or len(parts_of[digest]) > 1)]
-    if repeated:
-        print(
-            f"{path}: {len(repeated)} images are there more than once, such as {repeated[0][0]} and {repeated[0][1]}; "
-            "keep one of each, or a classifier may be tested on an image that it learned from"
-        )
+    repeated = [c for c in copies.values() if len(c) > 1 and (drawn or len({layout[name][0] for name in c}) > 1)]
+    if not repeated:
+        return ""
+    first, second, *_ = repeated[0]
+    return (
+        f"{len(repeated)} images are there more than once, such as {first} and {second}; keep one of each, or a "
+        "classifier may be tested on an image that it learned from"
+    )
 
 
 def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
