@@ -2,7 +2,6 @@
 
 import hashlib
 import os.path
-import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,14 +18,11 @@ from rag_lib.archives import entries, visible
 from rag_lib.errors import UserError
 from rag_lib.formats import FORMATS, opened_image, with_eight_bits
 from rag_lib.images import Images
+from rag_lib.levels import check_classes
 from rag_lib.paths import results_dir
 from rag_lib.storage import load_weights, room_for, save_weights
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-# what the parts of a data set are called, and two classes hardly ever: train, Testing, val2, eval_images, dev-set
-PART = re.compile(
-    r"(train(ing)?|test(ing)?|val(id|idation)?|eval(uation)?|dev)([ _-]?(set|data|images))?[ _-]?\d*", re.IGNORECASE
-)
 DECODER = 2  # bumped with any change of the pixels that `decode` returns
 
 Layout = dict[str, tuple[str, str, str]]  # of each path: split, class, and the file's own name
@@ -143,19 +139,18 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
         parts = {name: p[1:] for name, p in parts.items() if len(p) > 1 and p[0] in top}
         images = [name for name in images if name in parts]
     split_folders = {parts[n][0] for n in images if len(parts[n]) > 2} >= {"train", "test"}
-    named_as_parts = sorted(filter(PART.fullmatch, top))
-    if not split_folders and len(named_as_parts) > 1:
-        raise UserError(
-            f"{path} has the folders {', '.join(named_as_parts)}; name them train and test, each with one subfolder a "
-            "class"
-        )
     if not split_folders:
         parts = {name: ("train", *p) for name, p in parts.items()}
     parts = {name: p for name, p in parts.items() if len(p) > 2 and p[0] in ("train", "test")}
     layout: Layout = {name: (*parts[name][:2], parts[name][-1]) for name in images if name in parts}
-    if say:
-        say_left_out(path, files, layout)
     counts = Counter(place[:2] for place in layout.values())
+    if say:
+        say_classes(path, counts)
+        say_left_out(path, files, layout)
+    folders: dict[str, set[tuple[str, ...]]] = {}
+    for name in layout:
+        folders.setdefault(parts[name][1], set()).add(parts[name][2:-1])
+    check_classes(path, folders)
     found = {p[:2] for p in parts.values()}  # classes without an image, too
     classes = sorted({label for split, label in found if split == "train"})
     if len(classes) < 2:
@@ -175,6 +170,16 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
 
 def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def say_classes(path: str | Path, counts: Counter[tuple[str, str]]) -> None:
+    """Prints the classes found, and how many images each has to train on and, where there is a `test` part, to test."""
+    tested = any(split == "test" for split, _ in counts)
+    told = [
+        f"{label} ({counts['train', label]:,}" + f" + {counts['test', label]:,}" * tested + ")"
+        for label in sorted({label for _, label in counts})
+    ]
+    print(f"{path}: {len(told)} classes, images{' to train and to test' * tested}: {some(told, 50)}", file=sys.stderr)
 
 
 def say_left_out(path: str | Path, files: Mapping[str, bytes | None], layout: Layout) -> None:

@@ -160,7 +160,7 @@ def test_all_that_is_left_out_is_counted_by_kind_and_named(tmp_path, capsys):
     train, _ = read(path)
     assert (len(train), train.classes) == (8, ("cat", "dog"))
     folder.fingerprint(path)
-    (line,) = capsys.readouterr().err.splitlines()
+    _, line = capsys.readouterr().err.splitlines()
     for kind in (
         "3 files of a system",
         "'cat/gone.png'",
@@ -878,17 +878,59 @@ def test_an_image_of_half_the_size_is_enough(size):
     assert only(noise(0, size // 2, size // 2), size=size).shape == (size, size, 3)
 
 
+TWO = ("cat/0.png", "dog/0.png")  # in each of some folders
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        *({"train": TWO, other: TWO} for other in ("val", "test1")),
+        *(
+            {a: TWO, b: TWO}
+            for a, b in (("Train", "Test"), ("train_images", "val2"), ("TRAIN", "TEST"), ("testA", "testB"))
+        ),
+        {"seg_train": TWO, "seg_test": TWO, "seg_pred": TWO},
+        {"seg_train": TWO, "seg_test": TWO, "seg_pred": ("0.png",)},
+        {f"seg_{part}": [f"seg_{part}/{name}" for name in TWO] for part in ("a", "b")},
+        {f"fold{i}": [f"{i}.png"] for i in range(5)},
+        {"colour": TWO, "grey": TWO},
+        {"colour": TWO, "grey": ("cat/0.png", "elk/0.png", "dog/0.png")},
+        {"amazon": ["images/cat/0.png", "images/dog/0.png"], "dslr": ["images/cat/0.png", "images/dog/0.png"]},
+        {"cells": ("cat/0.png", "dog/0.png"), "cat": ("1.png",), "dog": ("1.png",)},
+        {"images": TWO, "annotations": ("trimaps/0.png",)},
+        {"images": ("0.png",), "masks": ("0.png",)},
+        {"train": ("a/cat/0.png", "a/dog/0.png", "b/cat/0.png", "b/dog/0.png"), "test": ("a/cat/0.png", "b/cat/0.png")},
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_level_above_the_classes_is_not_taken_for_them(tmp_path, kind, files):
+    """Regression: folders such as seg_train and seg_test became the classes."""
+    names = [f"{top}/{name.replace('0.png', f'{i}.png')}" for top in files for name in files[top] for i in range(4)]
+    files = {name: encoded(noise(i)) for i, name in enumerate(names)}
+    path = write(tmp_path / "own", files) if kind == "folder" else archive(tmp_path / "own.zip", files)
+    with pytest.raises(UserError, match=one_line(path, "a level above the classes")):
+        read(path)
+
+
 @pytest.mark.parametrize(
     "names",
     [
-        *(("train", "val"), ("Train", "Test"), ("test", "valid"), ("training", "testing"), ("TRAIN", "TEST")),
-        *(("train", "test1"), ("train_images", "val2"), ("dev-set", "train")),
+        ("freight_train", "steam_train"),
+        ("label_0", "label_1"),
+        ("with_mask", "without_mask"),
+        ("train", "bus"),
+        ("benign/SOB/a/40X", "benign/SOB/b/40X", "malignant/SOB/c/40X", "malignant/SOB/d/40X"),
+        ("cat/images", "dog/images"),
     ],
 )
-def test_parts_without_a_train_and_a_test_are_not_taken_for_classes(tmp_path, names):
-    path = write(tmp_path / "own", {k: v for part in names for k, v in photos(top=f"{part}/").items()})
-    with pytest.raises(UserError, match=one_line(path, ", ".join(sorted(names)), "name them train and test")):
-        read(path)
+def test_classes_are_not_taken_for_a_level_above(tmp_path, names):
+    train, _ = read(write(tmp_path / "own", photos(names)))
+    assert train.classes == tuple(sorted({name.split("/")[0] for name in names}))
+
+
+def test_the_classes_are_told_with_their_images(tmp_path, capsys):
+    folder.fingerprint(write(tmp_path / "own", photos(n=3, top="train/") | photos(n=2, top="test/", seed=1)))
+    assert "2 classes, images to train and to test: cat (3 + 2), dog (3 + 2)" in capsys.readouterr().err
 
 
 def test_a_loose_image_beside_the_classes_of_an_archives_own_folder_is_ignored(tmp_path):
