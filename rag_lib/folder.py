@@ -16,7 +16,7 @@ from PIL.ExifTags import Base
 
 from rag_lib.archives import entries, visible
 from rag_lib.errors import UserError
-from rag_lib.formats import FORMATS, opened_image, with_eight_bits
+from rag_lib.formats import opened_image, with_eight_bits
 from rag_lib.images import Images
 from rag_lib.levels import check_classes
 from rag_lib.paths import results_dir
@@ -144,9 +144,6 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     parts = {name: p for name, p in parts.items() if len(p) > 2 and p[0] in ("train", "test")}
     layout: Layout = {name: (*parts[name][:2], parts[name][-1]) for name in images if name in parts}
     counts = Counter(place[:2] for place in layout.values())
-    if say:
-        say_classes(path, counts)
-        say_left_out(path, files, layout)
     folders: dict[str, set[tuple[str, ...]]] = {}
     for name in layout:
         folders.setdefault(parts[name][1], set()).add(parts[name][2:-1])
@@ -165,6 +162,9 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
             raise UserError(f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}")
         if split_folders and not counts["test", label]:
             raise UserError(f"{path}: the class {label!r} is in train but not in test; every class must be in both")
+    if say:
+        say_classes(path, counts)
+        say_left_out(path, files, layout)
     return layout, classes
 
 
@@ -222,9 +222,7 @@ def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
     except UserError:
         raise
     except UnidentifiedImageError as e:
-        raise UserError(
-            f"{name} cannot be read as an image (it is none of {', '.join(FORMATS)}); replace or remove it"
-        ) from e
+        raise UserError(f"{name} cannot be read as an image (its format is unknown); replace or remove it") from e
     except Exception as e:  # Pillow's readers raise errors of nearly every type for damaged files
         raise UserError(f"{name} cannot be read as an image ({e}); replace or remove it") from e
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
