@@ -29,6 +29,13 @@ MNIST_MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 
+FASHION_MNIST_MD5 = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -110,7 +117,7 @@ def mnist(config: DataConfig) -> tuple[Images, Images]:
 
 
 def fashion_mnist(config: DataConfig) -> tuple[Images, Images]:
-    return idx_files(torchvision.datasets.FashionMNIST, FASHION, {})
+    return idx_files(torchvision.datasets.FashionMNIST, FASHION, FASHION_MNIST_MD5)
 
 
 def idx_files(
@@ -146,7 +153,7 @@ def read_idx(file: Path, md5: dict[str, str], dims: int) -> torch.Tensor:
     whole = raw[:4] == bytes((0, 0, 8, dims)) and len(raw) == header + math.prod(shape) > header
     found = hashlib.md5(raw).hexdigest()
     if not whole or md5.get(file.name, found) != found:
-        raise UserError(f"{file} is damaged (its MD5 is {found}); delete it and run again")
+        raise UserError(f"{file} is damaged, or of another data set (its MD5 is {found}); delete it and run again")
     return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).reshape(shape)
 
 

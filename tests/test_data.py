@@ -199,11 +199,16 @@ DAMAGED = {
 }
 
 
+def fashion_mnist_unchecked() -> tuple[Images, Images]:
+    """Read in place, without the checksums that small files for a test cannot have."""
+    return data.idx_files(torchvision.datasets.FashionMNIST, data.FASHION, {})
+
+
 def refusal_of_damaged_idx_file(empty: Path, damage: str) -> str:
     name, content = DAMAGED[damage]
     write_idx_files(empty / "FashionMNIST" / "raw", **{name: content})
     with pytest.raises(UserError) as refusal:
-        data.load(config("fashion_mnist"))
+        fashion_mnist_unchecked()
     return str(refusal.value)
 
 
@@ -218,6 +223,17 @@ def test_a_damaged_idx_file_is_refused(empty, damage):
 @pytest.mark.usefixtures("offline")
 def test_the_damaged_idx_file_is_named(empty, damage):
     assert IMAGES in refusal_of_damaged_idx_file(empty, damage)
+
+
+@pytest.mark.parametrize("on_disk", [[f"MNIST/raw/{name}" for name in IDX_FILES]], indirect=True, ids=["mnist"])
+def test_mnists_files_are_not_taken_for_fashion_mnists(on_disk, tmp_path, monkeypatch):
+    """Regression: digits were trained on as shirts."""
+    monkeypatch.setenv("RAG_DATA", str(tmp_path))
+    (tmp_path / "FashionMNIST").symlink_to(on_disk / "MNIST")
+    with pytest.raises(
+        UserError, match=one_line("FashionMNIST", IMAGES, "another data set", "delete it and run again")
+    ):
+        data.load(config("fashion_mnist"))
 
 
 @pytest.mark.parametrize("name", IDX_FILES)
@@ -335,7 +351,7 @@ def test_an_interrupted_download_does_not_pass_for_data(empty, dataset, partial)
 def test_a_dataset_with_one_file_missing_is_refused(empty, name):
     (write_idx_files(empty / "FashionMNIST" / "raw") / name).unlink()
     with pytest.raises(UserError, match=one_line(*MISSING["fashion_mnist"])):
-        data.load(config("fashion_mnist"))
+        fashion_mnist_unchecked()
 
 
 # Settings that do not fit the images
