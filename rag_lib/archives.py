@@ -106,12 +106,19 @@ def beside(name: str, target: str) -> str:
 
 
 def resolved(links: Mapping[str, str], files: Mapping[str, object]) -> Iterator[tuple[str, object | None]]:
-    """Each link's name and the file it leads to, over as many links as Linux follows; None where it leads to none."""
+    """Each link's name and the file it leads to, over as many links as Linux follows; None where it leads to none.
+
+    A link to a folder stands for the files in it, unless it leads back up.
+    """
     for name in links:
         end = name
         for _ in range(40):
             end = links.get(end, end)
-        yield name, files.get(end)
+        below = [file for file in files if file.startswith(f"{end}/")] if end not in files else []
+        if below and not name.startswith(f"{end}/"):
+            yield from ((name + file.removeprefix(end), files[file]) for file in below)
+        else:
+            yield name, files.get(end)
 
 
 def name_of(member: zipfile.ZipInfo) -> str:

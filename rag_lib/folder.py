@@ -159,7 +159,9 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     needed = 2 if split_folders else 3  # one image for each of train, val and test
     for label in classes:
         if (n := counts["train", label]) < needed:
-            raise UserError(f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}")
+            raise UserError(
+                f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}, or go"
+            )
         if split_folders and not counts["test", label]:
             raise UserError(f"{path}: the class {label!r} is in train but not in test; every class must be in both")
     if say:
