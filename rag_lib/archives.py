@@ -110,12 +110,13 @@ def resolved(links: Mapping[str, str], files: Mapping[str, object]) -> Iterator[
 
     A link to a folder stands for the files in it, unless it leads back up.
     """
+    folders = {parent.as_posix() for name in files for parent in PurePosixPath(name).parents} if links else set()
     for name in links:
         end = name
         for _ in range(40):
             end = links.get(end, end)
-        below = [file for file in files if file.startswith(f"{end}/")] if end not in files else []
-        if below and not name.startswith(f"{end}/"):
+        if end in folders and not name.startswith(f"{end}/"):
+            below = (file for file in files if file.startswith(f"{end}/"))
             yield from ((name + file.removeprefix(end), files[file]) for file in below)
         else:
             yield name, files.get(end)
