@@ -1,6 +1,8 @@
+import gzip
 import hashlib
 import pickle
 import re
+import shutil
 import threading
 import time
 import urllib.request
@@ -169,54 +171,50 @@ def idx(array: np.ndarray, magic: int) -> bytes:
     return b"".join(n.to_bytes(4, "big") for n in (magic, *array.shape)) + array.tobytes()
 
 
+SMALL = {  # a whole dataset of 30 images in MNIST's format
+    f"{part}-{what}-ubyte": idx(array, magic)
+    for part, n in (("train", 20), ("t10k", 10))
+    for what, array, magic in (
+        ("images-idx3", np.zeros((n, 28, 28), np.uint8), 0x803),
+        ("labels-idx1", np.arange(n, dtype=np.uint8) % 10, 0x801),
+    )
+}
+SMALL_MD5 = {name: hashlib.md5(content).hexdigest() for name, content in SMALL.items()}
+IMAGES, LABELS, *_ = IDX_FILES
+
+
 def write_idx_files(folder: Path, **replaced: bytes) -> Path:
-    """A whole dataset of 30 images in MNIST's format, save for the files that are given."""
+    """The small dataset, save for the files that are given."""
     folder.mkdir(parents=True)
-    for part, n in (("train", 20), ("t10k", 10)):
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(np.zeros((n, 28, 28), np.uint8), 0x803))
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(n, dtype=np.uint8) % 10, 0x801))
-    for name, content in replaced.items():
+    for name, content in (SMALL | replaced).items():
         (folder / name).write_bytes(content)
     return folder
 
 
-IMAGES, LABELS, *_ = IDX_FILES
-WHOLE = idx(np.zeros((20, 28, 28), np.uint8), 0x803)
-DAMAGED = {
-    "truncated": (IMAGES, WHOLE[:-100]),
-    "header alone": (IMAGES, WHOLE[:16]),
-    "half a header": (IMAGES, WHOLE[:10]),
-    "empty": (IMAGES, b""),
-    "bytes too many": (IMAGES, WHOLE + b"more"),
-    "no magic number": (IMAGES, bytes(4) + WHOLE[4:]),
-    "magic number of labels": (IMAGES, (0x801).to_bytes(4, "big") + WHOLE[4:]),
-    "magic number of signed bytes": (IMAGES, (0x903).to_bytes(4, "big") + WHOLE[4:]),
-    "magic number of floats": (IMAGES, (0xD03).to_bytes(4, "big") + WHOLE[4:]),
-    "web page": (IMAGES, b"<html>not found</html>"),
-    "one label less": (LABELS, idx(np.zeros(19, np.uint8), 0x801)),
-    "label that is no class": (LABELS, idx(np.full(20, 77, np.uint8), 0x801)),
-}
+def small_fashion_mnist() -> tuple[Images, Images]:
+    return datasets.idx_files(torchvision.datasets.FashionMNIST, datasets.FASHION, SMALL_MD5)
 
 
-def refusal_of_damaged_idx_file(empty: Path, damage: str) -> str:
-    name, content = DAMAGED[damage]
-    write_idx_files(empty / "FashionMNIST" / "raw", **{name: content})
-    with pytest.raises(UserError) as refusal:
+@pytest.mark.parametrize("name", [IMAGES, LABELS])
+@pytest.mark.parametrize(
+    "damage", [lambda d: d[:-10], lambda d: b"", lambda d: d + b"more", lambda d: bytes(4) + d[4:], lambda d: b"<html>"]
+)
+@pytest.mark.usefixtures("offline")
+def test_a_damaged_idx_file_is_refused(empty, name, damage):
+    folder = write_idx_files(empty / "FashionMNIST" / "raw", **{name: damage(SMALL[name])})
+    with pytest.raises(UserError, match=one_line(folder / name, "damaged", "delete it and run again")):
+        small_fashion_mnist()
+
+
+@pytest.mark.parametrize("on_disk", [[f"MNIST/raw/{name}" for name in IDX_FILES]], indirect=True, ids=["mnist"])
+def test_mnists_files_are_not_taken_for_fashion_mnists(on_disk, tmp_path, monkeypatch):
+    """Regression: digits were trained on as shirts."""
+    monkeypatch.setenv("RAG_DATA", str(tmp_path))
+    (tmp_path / "FashionMNIST").symlink_to(on_disk / "MNIST")
+    with pytest.raises(
+        UserError, match=one_line("FashionMNIST", IMAGES, "another data set", "delete it and run again")
+    ):
         datasets.load(config("fashion_mnist"))
-    return str(refusal.value)
-
-
-@pytest.mark.parametrize("damage", DAMAGED)
-@pytest.mark.usefixtures("offline")
-def test_a_damaged_idx_file_is_refused(empty, damage):
-    message = refusal_of_damaged_idx_file(empty, damage)
-    assert re.search(one_line(empty / "FashionMNIST" / "raw", "damaged", "delete it and run again"), message)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "no magic number"])
-@pytest.mark.usefixtures("offline")
-def test_the_damaged_idx_file_is_named(empty, damage):
-    assert IMAGES in refusal_of_damaged_idx_file(empty, damage)
 
 
 @pytest.mark.parametrize("name", IDX_FILES)
@@ -252,6 +250,39 @@ def test_files_in_cifar10s_format_are_read_where_their_checksums_are_right(empty
 
 
 @pytest.mark.usefixtures("offline")
+def test_the_advice_to_put_cifar10s_archive_into_the_folder_works(empty, tmp_path):
+    """Regression: it was not unpacked."""
+    with pytest.raises(UserError, match=one_line("put cifar-10-python.tar.gz", f"into {empty}")):
+        datasets.load(config("cifar10"))
+    pixels, md5 = write_cifar_files(tmp_path / "elsewhere" / "cifar-10-batches-py")
+    archive = shutil.make_archive(str(empty / "cifar-10-python"), "gztar", tmp_path / "elsewhere")
+
+    class Small(torchvision.datasets.CIFAR10):
+        tgz_md5 = hashlib.md5(Path(archive).read_bytes()).hexdigest()
+
+    for _ in range(2):
+        train, test = datasets.cifar_files(Small, md5)
+        np.testing.assert_array_equal(np.concatenate([train.x.numpy(), test.x.numpy()]), pixels)
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("name", IDX_FILES)
+def test_idx_files_are_read_gzipped_or_under_their_other_name(empty, name, end):
+    """Regression: they were there, and the advice was to put them there."""
+    file = write_idx_files(empty / "FashionMNIST" / "raw") / name
+    content = file.read_bytes()
+    for other in (name, name.replace("-idx", ".idx")):
+        file.unlink()
+        file = file.with_name(other + end)
+        file.write_bytes(gzip.compress(content) if end else content)
+        assert [len(part) for part in small_fashion_mnist()] == [20, 10]
+    file.with_name(name + ".gz").write_bytes(gzip.compress(content)[:-20])
+    file.unlink()
+    with pytest.raises(UserError, match=one_line(f"{name}.gz", "is damaged", "delete it and run again")):
+        small_fashion_mnist()
+
+
+@pytest.mark.usefixtures("offline")
 def test_files_in_cifar10s_format_with_other_checksums_are_refused(empty):
     _, md5 = write_cifar_files(empty / "cifar-10-batches-py")
     for wrong in (None, *({**md5, name: "0" * 32} for name in ("data_batch_3", "test_batch", "batches.meta"))):
@@ -273,7 +304,7 @@ IDX_HINT = ", ".join(IDX_FILES)
 MISSING = {
     "mnist": ["MNIST is not in", "cannot be downloaded", f"put {IDX_HINT} into", "MNIST/raw", "RAG_DATA"],
     "fashion_mnist": ["FashionMNIST is not in", "cannot be downloaded", f"put {IDX_HINT} into", "RAG_DATA"],
-    "cifar10": ["CIFAR10 is not in", "cannot be downloaded", "put cifar-10-python.tar.gz into", "RAG_DATA"],
+    "cifar10": ["CIFAR10 is not in", "cannot be downloaded", "put cifar-10-python.tar.gz", "into", "RAG_DATA"],
     "cifar10_jpeg": ["cifar10_jpeg needs", "cifar10-jpeg.tar.xz", "put it there", "RAG_DATA"],
 }
 
@@ -304,29 +335,21 @@ def test_who_comes_while_another_process_fetches_never_sees_half_a_file(empty):
             images.write_bytes(whole)
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(datasets.idx_files, Slow, datasets.DIGITS, {})
+        first = pool.submit(datasets.idx_files, Slow, datasets.DIGITS, SMALL_MD5)
         assert halfway.wait(10)
-        second = pool.submit(datasets.idx_files, Slow, datasets.DIGITS, {})
+        second = pool.submit(datasets.idx_files, Slow, datasets.DIGITS, SMALL_MD5)
         assert [len(part) for done in (first, second) for part in done.result()] == [20, 10, 20, 10]
     assert [path.name for path in empty.iterdir()] == ["Slow"]
 
 
-@pytest.mark.parametrize(
-    ("dataset", "partial"),
-    [
-        ("mnist", f"MNIST/raw/{IMAGES}.gz"),
-        ("fashion_mnist", f"FashionMNIST/raw/{IMAGES}.gz"),
-        ("cifar10", "cifar-10-python.tar.gz"),
-    ],
-)
 @pytest.mark.usefixtures("offline")
-def test_an_interrupted_download_does_not_pass_for_data(empty, dataset, partial):
-    (empty / partial).parent.mkdir(parents=True, exist_ok=True)
-    (empty / partial).write_bytes(b"\x1f\x8b\x08\x00 the first bytes of it")
+def test_an_interrupted_download_does_not_pass_for_data(empty):
+    partial = empty / "cifar-10-python.tar.gz"
+    partial.write_bytes(b"\x1f\x8b\x08\x00 the first bytes of it")
     for _ in range(2):  # the first attempt must not leave anything that the second takes for data
-        with pytest.raises(UserError, match=one_line(*MISSING[dataset])):
-            datasets.load(config(dataset))
-    assert [path for path in empty.rglob("*") if path.is_file() and path != empty / partial] == []
+        with pytest.raises(UserError, match=one_line(*MISSING["cifar10"])):
+            datasets.load(config("cifar10"))
+    assert [path for path in empty.rglob("*") if path.is_file() and path != partial] == []
 
 
 @pytest.mark.parametrize("name", IDX_FILES)
@@ -334,7 +357,7 @@ def test_an_interrupted_download_does_not_pass_for_data(empty, dataset, partial)
 def test_a_dataset_with_one_file_missing_is_refused(empty, name):
     (write_idx_files(empty / "FashionMNIST" / "raw") / name).unlink()
     with pytest.raises(UserError, match=one_line(*MISSING["fashion_mnist"])):
-        datasets.load(config("fashion_mnist"))
+        small_fashion_mnist()
 
 
 # Settings that do not fit the images

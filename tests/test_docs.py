@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import UserList
 from dataclasses import fields
 from pathlib import Path
 
@@ -134,11 +135,13 @@ def block(word: str, generator: Run | None = None) -> str:
 
 def test_the_lines_for_ones_own_training_code_run(digits):
     run = study.run_gan(resolve(preset="smoke"), digits)
-    real = [(torch.rand(1, 28, 28), 3)] * 100  # as torchvision's datasets are: labels are ints
+    real = UserList([(torch.rand(1, 28, 28), 3)] * 100)  # as torchvision's datasets are: labels are ints
+    real.class_to_idx = {str(digit): 9 - digit for digit in range(10)}
     names = {"your_dataset": real, "your_transform": torchvision.transforms.ToTensor()}
     exec(block("DataLoader", run), names)
     x, y = next(iter(names["loader"]))
     assert len(names["loader"].dataset) == 10_100
+    assert names["synthetic"].targets == [9 - i % 10 for i in range(10_000)]  # joined by the classes' names
     assert x.shape == (64, 1, 28, 28)
     assert 0 <= x.min() < x.max() <= 1
     assert y.dtype == torch.int64

@@ -50,8 +50,20 @@ def test_the_datasheet_says_where_the_images_come_from(gan, tmp_path, digits):
     text = sheet.read_text()
     digest = hashlib.sha256((gan.folder / "generator.safetensors").read_bytes()).hexdigest()
     measured = f"GAN-test accuracy | {100 * quality.metrics['gan_test_accuracy']:.2f}%"
-    for expected in (gan.id, digest, measured, "seed of the images | 0;", '"attention": "spam"', '"9": 1'):
+    for expected in (gan.id, digest, measured, "seed of the images | 0;", '"attention": "spam"', "| 9 | 9 | 1 |"):
         assert expected in text
+
+
+def test_the_datasheet_has_the_index_of_each_class_of_those_without_images_too(gan, tmp_path):
+    """Regression: ImageFolder numbers the folders otherwise, and a class without images was in no list."""
+    weights, card = load_weights(gan.folder / "generator.safetensors")
+    classes = ["T-shirt", "trouser", "a|b", *"3456789"]
+    save_weights(tmp_path / "generator.safetensors", weights, card | {"classes": classes})
+    assert main(["export", str(tmp_path / "generator.safetensors"), str(tmp_path / "new"), "--images", "2"]) == 0
+    sheet = (tmp_path / "new" / "DATASHEET.md").read_text()
+    assert re.findall(r"^\| (\d) \| (.*) \| (\d) \|$", sheet, re.MULTILINE) == [
+        (str(i), name.replace("|", "&#124;"), str(int(i < 2))) for i, name in enumerate(classes)
+    ]
 
 
 def test_a_measurement_of_another_generator_is_not_taken_for_this_ones(gan, tmp_path, digits):

@@ -1,10 +1,12 @@
 """The datasets by name, each as disjoint train, val and test images."""
 
 import contextlib
+import gzip
 import hashlib
 import io
-import math
+import shutil
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,13 @@ DATASETS: dict[str, dict[str, Any]] = {
     # folder:PATH, anyone's images, in colour and with room for a random crop; the fast stem, since
     # nothing is known of what they show
     "folder": {"data.channels": 3, "data.stored_size": 32},
+}
+
+FASHION_MNIST_MD5 = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
 
 
@@ -127,7 +136,7 @@ def mnist(config: DataConfig) -> tuple[Images, Images]:
 
 
 def fashion_mnist(config: DataConfig) -> tuple[Images, Images]:
-    return idx_files(torchvision.datasets.FashionMNIST, FASHION, {})
+    return idx_files(torchvision.datasets.FashionMNIST, FASHION, FASHION_MNIST_MD5)
 
 
 def idx_files(
@@ -141,29 +150,32 @@ def idx_files(
     parts = []
     for part in ("train", "t10k"):
         x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
-        if len(x) != len(y) or y.max() >= len(classes):
-            raise UserError(
-                f"{raw / part}-labels-idx1-ubyte is damaged ({len(y)} labels up to {y.max()} for {len(x)} images "
-                f"of {len(classes)} classes); delete it and run again"
-            )
         parts.append(Images(x.unsqueeze(1), y.long(), classes))
     return parts[0], parts[1]
 
 
 def read_idx_files(raw: Path, md5: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Those of the four files that are there, each checked."""
-    return {n: read_idx(raw / n, md5, 3 if "images" in n else 1) for n in MNIST_MD5 if (raw / n).is_file()}
+    """Those of the four files that are there, each checked; gzipped or not, with a dash or a dot before `idx`."""
+    found = {}
+    for name in MNIST_MD5:
+        files = (raw / f"{n}{end}" for n in (name, name.replace("-idx", ".idx")) for end in ("", ".gz"))
+        if file := next(filter(Path.is_file, files), None):
+            found[name] = read_idx(file, md5[name], 3 if "images" in name else 1)
+    return found
 
 
-def read_idx(file: Path, md5: dict[str, str], dims: int) -> torch.Tensor:
+def read_idx(file: Path, md5: str, dims: int) -> torch.Tensor:
     """A file of bytes in MNIST's format: a magic number, `dims` sizes of four bytes each, the bytes."""
     raw = file.read_bytes()
+    if file.suffix == ".gz":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as e:
+            raise UserError(f"{file} is damaged ({e}); delete it and run again") from e
+    if (found := hashlib.md5(raw).hexdigest()) != md5:
+        raise UserError(f"{file} is damaged, or of another data set (its MD5 is {found}); delete it and run again")
     header = 4 + 4 * dims
     shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
-    whole = raw[:4] == bytes((0, 0, 8, dims)) and len(raw) == header + math.prod(shape) > header
-    found = hashlib.md5(raw).hexdigest()
-    if not whole or md5.get(file.name, found) != found:
-        raise UserError(f"{file} is damaged (its MD5 is {found}); delete it and run again")
     return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).reshape(shape)
 
 
@@ -182,7 +194,9 @@ def cifar_files(source: type[torchvision.datasets.CIFAR10], md5: dict[str, str] 
         source = type(source.__name__, (source,), tables)
     parts = []
     for train in (True, False):
-        part = torchvision_set(source, train, f"{source.filename} into {data_dir()}")
+        part = torchvision_set(
+            source, train, f"{source.filename}, or the {source.base_folder} in it, into {data_dir()}"
+        )
         x = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
         parts.append(Images(x, torch.tensor(part.targets), tuple(part.classes)))
     return parts[0], parts[1]
@@ -198,7 +212,7 @@ def cifar10_jpeg(config: DataConfig) -> tuple[Images, Images]:
 
 
 def torchvision_set(source: type, train: bool, what_to_put: str):
-    """One part of a torchvision dataset: in place if it is there, else downloaded and checked by torchvision."""
+    """One part of a torchvision dataset: in place, unpacked or packed, else downloaded; torchvision checks it."""
     root: Path = data_dir()
     try:
         return source(root, train=train, download=False)
@@ -208,6 +222,9 @@ def torchvision_set(source: type, train: bool, what_to_put: str):
         root.mkdir(parents=True, exist_ok=True)
         # torchvision writes a file in its place, where another process would take half of it for a damaged one
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as fetched:
+            archive = root / getattr(source, "filename", "")
+            if archive.is_file():  # torchvision unpacks it, if its checksum is right, and fetches it otherwise
+                shutil.copy(archive, fetched)
             with contextlib.redirect_stdout(io.StringIO()):
                 part = source(fetched, train=train, download=True)
             for file in (f for f in Path(fetched).rglob("*") if f.is_file()):

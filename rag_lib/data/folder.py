@@ -1,30 +1,30 @@
 """Anyone's images: a folder, a zip or a tar with one subfolder a class, read once into `Images`."""
 
 import hashlib
-import re
+import os.path
+import sys
 from collections import Counter
-from collections.abc import Mapping
-from io import BytesIO
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from rag_lib.base import UserError, results_dir
-from rag_lib.data.archives import entries, file_names, hidden
+from rag_lib.data.archives import entries, visible
+from rag_lib.data.formats import opened_image, with_eight_bits
 from rag_lib.data.images import Images
+from rag_lib.data.levels import check_classes
 from rag_lib.runtime.files import load_weights, room_for, save_weights
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-# what the parts of a data set are called, and two classes hardly ever: train, Testing, val2, eval_images, dev-set
-PART = re.compile(
-    r"(train(ing)?|test(ing)?|val(id|idation)?|eval(uation)?|dev)([ _-]?(set|data|images))?[ _-]?\d*", re.IGNORECASE
-)
-DECODER = 1  # bumped with any change of the pixels that `decode` returns
+DECODER = 2  # bumped with any change of the pixels that `decode` returns
 
-Layout = dict[str, tuple[str, str]]  # a file's name: (split, class)
+Layout = dict[str, tuple[str, str, str]]  # of each path: split, class, and the file's own name
 
 
 def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[Images, Images | None]:
@@ -34,24 +34,36 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
     zip or a tar (any compression). Each image becomes `channels` x `size` x `size`, uint8: turned as its
     EXIF data say, transparency laid on white, 16 bits scaled to 8, the centre square resized. Decoded
     images are cached under `results/cache` by `fingerprint`. Raises `UserError` for a folder without two
-    classes and for an image that cannot be read (by name).
+    classes and for images that cannot be read (the first ten by name).
     """
     cache = results_dir() / "cache" / f"pixels-{fingerprint[:16]}-{channels}x{size}-v{DECODER}.safetensors"
     kept = cached(cache)
     if kept is None:
         layout, classes = layout_of(path)
-        pixels = {name: decode(data, name, channels, size) for name, data in entries(path) if name in layout}
+        pixels, order, unusable = {}, {}, []
+        for name, data in entries(path):
+            if name in layout:
+                _, label, own_name = layout[name]
+                # by what the fingerprint knows, so that one fingerprint has one order, and one split
+                order[name] = (f"{label}/{own_name}", hashlib.sha256(data).digest())
+                try:
+                    pixels[name] = decode(data, name, channels, size)
+                except UserError as e:
+                    unusable.append(str(e))
+        if unusable:
+            raise UserError(some(unusable, 10, "; "))
         tensors = {}
-        for split in {split for split, _ in layout.values()}:
-            # in the order of the names, which no file system or archiver changes
-            names = sorted(name for name in layout if layout[name][0] == split)
+        for split in {split for split, *_ in layout.values()}:
+            names = sorted((name for name in layout if layout[name][0] == split), key=order.__getitem__)
             tensors[f"{split}_x"] = torch.from_numpy(np.ascontiguousarray([pixels[name] for name in names]))
             tensors[f"{split}_y"] = torch.tensor([classes.index(layout[name][1]) for name in names])
-        kept = tensors, {"classes": classes}
+        kept = tensors, {"classes": classes, "copies": copies_among(layout, pixels)}
         cache.parent.mkdir(parents=True, exist_ok=True)
         with room_for(f"the decoded images in {cache}"):
             save_weights(cache, *kept)
     tensors, card = kept
+    if card["copies"]:
+        print(f"{path}: {card['copies']}", file=sys.stderr)
     train, test = (
         Images(tensors[f"{split}_x"], tensors[f"{split}_y"], tuple(card["classes"]))
         if f"{split}_x" in tensors
@@ -59,6 +71,12 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
         for split in ("train", "test")
     )
     return train, test
+
+
+def some(texts: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first of these, and how many more there are."""
+    more = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
+    return between.join([*texts[:most], *more])
 
 
 def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
@@ -75,34 +93,35 @@ def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of the images' names and bytes: the same for a folder, its copy and its archive.
 
-    Says which files of the folder are ignored, and whether an image is there twice.
+    Says which files of the folder are left out.
     """
     layout, _ = layout_of(path, say=True)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in entries(path) if name in layout}
-    say_repeated(path, layout, digests)
-    parts = [(*layout[name], PurePosixPath(name).name, digest) for name, digest in digests.items()]
+    parts = [(*layout[name], digest) for name, digest in digests.items()]
     return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
 
 
-def say_repeated(path: str | Path, layout: Layout, digests: Mapping[str, str]) -> None:
-    """Prints how many images, by their digests, are there twice, where one copy may test who learned from the other."""
-    copies: dict[str, list[str]] = {}
-    for name in sorted(digests):
-        copies.setdefault(digests[name], []).append(name)
-    drawn = "test" not in {split for split, _ in layout.values()}  # else the copies within a part do no harm
-    parts_of = {digest: {layout[name][0] for name in names} for digest, names in copies.items()}
-    repeated = [names for digest, names in copies.items() if len(names) > 1 and (drawn or len(parts_of[digest]) > 1)]
-    if repeated:
-        print(
-            f"{path}: {len(repeated)} images are there more than once, such as {repeated[0][0]} and {repeated[0][1]}; "
-            "keep one of each, or a classifier may be tested on an image that it learned from"
-        )
+def copies_among(layout: Layout, pixels: Mapping[str, np.ndarray]) -> str:
+    """How many images are there twice, where one copy may test who learned from the other; empty where none is."""
+    copies: dict[bytes, list[str]] = {}
+    for name in sorted(pixels):
+        copies.setdefault(hashlib.sha256(pixels[name].tobytes()).digest(), []).append(name)
+    drawn = "test" not in {split for split, *_ in layout.values()}  # else the copies within a part do no harm
+    repeated = [c for c in copies.values() if len(c) > 1 and (drawn or len({layout[name][0] for name in c}) > 1)]
+    if not repeated:
+        return ""
+    first, second, *_ = repeated[0]
+    return (
+        f"{len(repeated)} images are there more than once, such as {first} and {second}; keep one of each, or a "
+        "classifier may be tested on an image that it learned from"
+    )
 
 
 def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
-    """Each image's split and class, and the classes in alphabetical order; on demand says which files are ignored."""
-    names = list(file_names(path))
-    images = [n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES and not hidden(n)]
+    """Each image's split and class, and the classes in alphabetical order; on demand says what is left out."""
+    files = dict(entries(path, with_data=False))
+    seen = dict.fromkeys(map(visible, files))
+    images = [name for name in seen if files.get(name) is not None and is_image(name)]
     odd = next((name for name in images if name != name.encode(errors="ignore").decode()), None)
     if odd is not None:
         raise UserError(
@@ -110,71 +129,97 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
         )
     if not images:
         raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
-    parts = {name: PurePosixPath(name).parts for name in images}
+    # macOS writes é as two characters; a folder's parts end with an empty name
+    parts = {name: tuple(normalize("NFC", name).split("/")) for name in seen}
     # an archive often holds everything in one folder of its own name
-    while len({p[0] for p in parts.values() if len(p) > 1}) == 1 and max(map(len, parts.values())) > 2:
-        parts = {name: p[1:] if len(p) > 1 else p for name, p in parts.items()}
-    top = {p[0] for p in parts.values() if len(p) > 1}
-    split_folders = {p[0] for p in parts.values() if len(p) > 2} >= {"train", "test"}
-    named_as_parts = sorted(filter(PART.fullmatch, top))
-    if not split_folders and len(named_as_parts) > 1:
-        raise UserError(
-            f"{path} has the folders {', '.join(named_as_parts)}; name them train and test, each with one subfolder a "
-            "class"
-        )
-    layout: Layout = {}
-    for name, p in parts.items():
-        if split_folders and len(p) > 2 and p[0] in ("train", "test"):
-            layout[name] = (p[0], p[1])
-        elif not split_folders and len(p) > 1:
-            layout[name] = ("train", p[0])
-    ignored = sorted(name for name in set(names) - set(layout) if not hidden(name))
-    if say and ignored:
-        print(f"{path}: {len(ignored)} files ignored that are no images of a class, such as {ignored[0]!r}")
-    counts = Counter(layout.values())
-    classes = sorted({label for split, label in counts if split == "train"})
+    while (
+        len(top := {parts[n][0] for n in images if len(parts[n]) > 1}) == 1 and max(len(parts[n]) for n in images) > 2
+    ):
+        parts = {name: p[1:] for name, p in parts.items() if len(p) > 1 and p[0] in top}
+        images = [name for name in images if name in parts]
+    split_folders = {parts[n][0] for n in images if len(parts[n]) > 2} >= {"train", "test"}
+    if not split_folders:
+        parts = {name: ("train", *p) for name, p in parts.items()}
+    parts = {name: p for name, p in parts.items() if len(p) > 2 and p[0] in ("train", "test")}
+    layout: Layout = {name: (*parts[name][:2], parts[name][-1]) for name in images if name in parts}
+    counts = Counter(place[:2] for place in layout.values())
+    folders: dict[str, set[tuple[str, ...]]] = {}
+    for name in layout:
+        folders.setdefault(parts[name][1], set()).add(parts[name][2:-1])
+    check_classes(path, folders)
+    found = {p[:2] for p in parts.values()}  # classes without an image, too
+    classes = sorted({label for split, label in found if split == "train"})
     if len(classes) < 2:
         found = f"only the class {classes[0]!r}" if classes else "no class"
         raise UserError(f"{path} has {found}; put the images of each of at least two classes into a folder of its own")
-    unknown = sorted({label for split, label in counts if split == "test"} - set(classes))
+    unknown = sorted({label for split, label in found if split == "test"} - set(classes))
     if unknown:
         raise UserError(f"{path}: the class {unknown[0]!r} is in test but not in train; every class must be in train")
-    untested = sorted(set(classes) - {label for split, label in counts if split == "test"}) if split_folders else []
-    if untested:
-        raise UserError(f"{path}: the class {untested[0]!r} is in train but not in test; every class must be in both")
     needed = 2 if split_folders else 3  # one image for each of train, val and test
     for label in classes:
-        if counts["train", label] < needed:
-            n = counts["train", label]
-            raise UserError(f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}")
+        if (n := counts["train", label]) < needed:
+            raise UserError(
+                f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}, or go"
+            )
+        if split_folders and not counts["test", label]:
+            raise UserError(f"{path}: the class {label!r} is in train but not in test; every class must be in both")
+    if say:
+        say_classes(path, counts)
+        say_left_out(path, files, layout)
     return layout, classes
+
+
+def is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def say_classes(path: str | Path, counts: Counter[tuple[str, str]]) -> None:
+    """Prints the classes found, and how many images each has to train on and, where there is a `test` part, to test."""
+    tested = any(split == "test" for split, _ in counts)
+    told = [
+        f"{label} ({counts['train', label]:,}" + f" + {counts['test', label]:,}" * tested + ")"
+        for label in sorted({label for _, label in counts})
+    ]
+    print(f"{path}: {len(told)} classes, images{' to train and to test' * tested}: {some(told, 50)}", file=sys.stderr)
+
+
+def say_left_out(path: str | Path, files: Mapping[str, bytes | None], layout: Layout) -> None:
+    """Prints how many files are no images of a class, by their kinds, with a name of each."""
+    kinds: dict[str, list[str]] = {}
+    for name in sorted(name for name in files.keys() - layout.keys() if not name.endswith("/")):
+        if visible(name) != name:
+            kind = "files of a system"
+        elif files[name] is None:
+            kind = "links that lead to no file"
+        else:
+            kind = "images of no class" if is_image(name) else "files that are no images"
+        kinds.setdefault(kind, []).append(name)
+    if kinds:
+        told = (f"{len(names):,} {kind}, such as {names[0]!r}" for kind, names in kinds.items())
+        print(f"{path}: left out are {'; '.join(told)}", file=sys.stderr)
 
 
 def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
     """One image file's bytes as uint8, `channels` x `size` x `size`; raises `UserError` naming `name`."""
     try:
-        with Image.open(BytesIO(data)) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if min(image.size) < size // 2:
+        with opened_image(data, name) as opened:
+            if min(opened.size) < size // 2:
                 raise UserError(
-                    f"{name} is {image.size[0]} x {image.size[1]} pixels; images must have at least {size // 2} a side"
+                    f"{name} is {opened.width} x {opened.height} pixels; images must have at least {size // 2} a side"
                 )
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-                grey = np.asarray(image)
-                # all black is an image, too; 12 bits in 16 would be left with 16 levels
-                if grey.any() and not (grey.min() >= 0 and 4096 <= grey.max() <= 65535):
-                    raise UserError(
-                        f"{name} has grey values from {grey.min()} to {grey.max()}; expected are 16 bits that use 0 to "
-                        "65535: scale them, or save it with 8 bits"
-                    )
-                image = Image.fromarray((grey / 257).round().astype(np.uint8))
-            elif image.mode == "F":
-                raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
+            try:
+                orientation = opened.getexif().get(Base.Orientation)
+            except Exception as e:
+                print(f"{name}: its EXIF data are damaged ({e}); it is taken to be upright", file=sys.stderr)
+                orientation = 1
+            image = with_eight_bits(opened, name, data)
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             image = image.convert("L" if channels == 1 else "RGB")
-            pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+            image.info = {}
+            image.getexif()[Base.Orientation] = orientation
+            pixels = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image), (size, size), Image.Resampling.LANCZOS))
     except UserError:
         raise
     except UnidentifiedImageError as e:

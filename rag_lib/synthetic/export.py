@@ -30,7 +30,14 @@ trained on `{dataset}`. One folder a class; the numbers in the file names are th
 Whether such images make a classifier better must be measured, against the same real images without them: they can
 carry wrong labels, show less variety than real ones, and repeat real ones that the generator was shown.
 
-The number of images by class, and the generator's settings:
+How the generator numbers the classes. torchvision's ImageFolder numbers the folders by the alphabet, without those that
+have no image: join with other images by the classes' names.
+
+| index | class | images |
+| --- | --- | --- |
+{classes}
+
+The generator's settings:
 
 ```json
 {details}
@@ -80,13 +87,15 @@ def datasheet(generator: Generator | OnePerClass, weights: Path, images: Images,
     """Where these images of the generator in the file `weights` come from, and how far to trust their labels."""
     config = generator.config
     known = generator.published or {"run": run_id("gan", config), "fidelity": fidelity(config, weights)}
-    counts = dict(zip(images.classes, images.y.bincount(minlength=len(images.classes)).tolist(), strict=True))
+    counts = images.y.bincount(minlength=len(images.classes)).tolist()
+    rows = enumerate(zip(images.classes, counts, strict=True))
     return DATASHEET.format(
         n=len(images),
         seed=seed,
         **described(config, weights),
         **known,
-        details=json.dumps({"images": counts, "gan": as_dict(config)}, indent=1, ensure_ascii=False),
+        classes="\n".join(f"| {i} | {name.replace('|', '&#124;')} | {n:,} |" for i, (name, n) in rows),
+        details=json.dumps(as_dict(config), indent=1, ensure_ascii=False),
         **environment(config.precision),
     )
 
