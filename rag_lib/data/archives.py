@@ -109,7 +109,7 @@ def resolved(links: Mapping[str, str], files: Mapping[str, object]) -> Iterator[
 
     A link to a folder stands for the files in it, unless it leads back up.
     """
-    folders = {parent.as_posix() for name in files for parent in PurePosixPath(name).parents} if links else set()
+    folders = {parent.as_posix() for name in files for parent in PurePosixPath(name).parents[:-1]} if links else set()
     for name in links:
         end = name
         for _ in range(40):

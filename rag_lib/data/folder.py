@@ -120,9 +120,9 @@ def copies_among(layout: Layout, pixels: Mapping[str, np.ndarray]) -> str:
 def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     """Each image's split and class, and the classes in alphabetical order; on demand says what is left out."""
     files = dict(entries(path, with_data=False))
-    seen = dict.fromkeys(map(visible, files))
-    images = [name for name in seen if files.get(name) is not None and is_image(name)]
-    odd = next((name for name in images if name != name.encode(errors="ignore").decode()), None)
+    seen = set(map(visible, files))
+    images = {name for name in seen if files.get(name) is not None and is_image(name)}
+    odd = min((name for name in images if name != name.encode(errors="ignore").decode()), default=None)
     if odd is not None:
         raise UserError(
             f"{path}: the name {odd!r} is no UTF-8; rename it, or pack it with a program that writes UTF-8 names"
@@ -130,18 +130,13 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     if not images:
         raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
     # macOS writes é as two characters; a folder's parts end with an empty name
-    parts = {name: tuple(normalize("NFC", name).split("/")) for name in seen}
-    # an archive often holds everything in one folder of its own name
-    while (
-        len(top := {parts[n][0] for n in images if len(parts[n]) > 1}) == 1 and max(len(parts[n]) for n in images) > 2
-    ):
-        parts = {name: p[1:] for name, p in parts.items() if len(p) > 1 and p[0] in top}
-        images = [name for name in images if name in parts]
-    split_folders = {parts[n][0] for n in images if len(parts[n]) > 2} >= {"train", "test"}
-    if not split_folders:
-        parts = {name: ("train", *p) for name, p in parts.items()}
-    parts = {name: p for name, p in parts.items() if len(p) > 2 and p[0] in ("train", "test")}
-    layout: Layout = {name: (*parts[name][:2], parts[name][-1]) for name in images if name in parts}
+    parts = unwrapped({name: tuple(normalize("NFC", name).split("/")) for name in seen}, images)
+    split_folders = {parts[name][0] for name in images & parts.keys() if len(parts[name]) > 2} >= {"train", "test"}
+    below = {"train": parts}
+    if split_folders:
+        below = {split: {n: p[1:] for n, p in parts.items() if p[0] == split} for split in ("train", "test")}
+    parts = {n: (split, *p) for split in below for n, p in unwrapped(below[split], images).items() if len(p) > 1}
+    layout: Layout = {name: (*parts[name][:2], parts[name][-1]) for name in images & parts.keys()}
     counts = Counter(place[:2] for place in layout.values())
     folders: dict[str, set[tuple[str, ...]]] = {}
     for name in layout:
@@ -159,7 +154,7 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     for label in classes:
         if (n := counts["train", label]) < needed:
             raise UserError(
-                f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}, or go"
+                f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}, or be removed"
             )
         if split_folders and not counts["test", label]:
             raise UserError(f"{path}: the class {label!r} is in train but not in test; every class must be in both")
@@ -167,6 +162,14 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
         say_classes(path, counts)
         say_left_out(path, files, layout)
     return layout, classes
+
+
+def unwrapped(parts: Mapping[str, tuple[str, ...]], images: set[str]) -> Mapping[str, tuple[str, ...]]:
+    """These paths below the folder that holds them all, as an archive often has one of its own name."""
+    deep = [parts[name] for name in images & parts.keys() if len(parts[name]) > 1]
+    if len({p[0] for p in deep}) == 1 and max(map(len, deep)) > 2:
+        return unwrapped({name: p[1:] for name, p in parts.items() if len(p) > 1 and p[0] == deep[0][0]}, images)
+    return parts
 
 
 def is_image(name: str) -> bool:
