@@ -49,27 +49,27 @@ def captured(step: Step, parts: Mapping[str, Any], device: torch.device) -> Step
 
     def call(**values: Tensor) -> Values:
         nonlocal run
-        run = run or _capture(step, parts, values)
+        run = run or _capture(step, parts, values, device)
         return run(**values)
 
     return call
 
 
-def _capture(step: Step, parts: Mapping[str, Any], values: Values) -> Step:
+def _capture(step: Step, parts: Mapping[str, Any], values: Values, device: torch.device) -> Step:
     for group in (group for part in parts.values() for group in getattr(part, "param_groups", ())):
         # a rate that is a Python number would be frozen, and a resumed one may come from another device
-        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device="cuda")
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
         if "capturable" in group:
             group["capturable"] = True
     inputs = {name: value.clone() for name, value in values.items()}
-    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
+    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side), undone(parts):
-        numbers = torch.cuda.get_rng_state()
+        numbers = torch.cuda.get_rng_state(device)
         for _ in range(WARM_UP):
             step(**inputs)
-        draws = not torch.equal(numbers, torch.cuda.get_rng_state())
-    torch.cuda.current_stream().wait_stream(side)
+        draws = not torch.equal(numbers, torch.cuda.get_rng_state(device))
+    torch.cuda.current_stream(device).wait_stream(side)
     try:
         if draws:  # dropout: a replay would go on from the numbers of its capture
             raise RuntimeError("it draws random numbers of its own")
