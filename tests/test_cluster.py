@@ -18,10 +18,10 @@ import torch
 
 from rag_lib import study
 from rag_lib.base import ROOT, UserError
-from rag_lib.runtime.files import locked
+from rag_lib.runtime.files import locked, save_weights
 from rag_lib.runtime.store import Run, finished, lock_of
-from rag_lib.settings.config import DataConfig, Settings
-from rag_lib.study.cluster import Grid, connect, on_ray
+from rag_lib.settings.config import Settings
+from rag_lib.study.cluster import connect, on_ray, takes
 from rag_lib.study.plan import Job, jobs
 from rag_lib.study.resolve import resolve
 
@@ -163,7 +163,7 @@ def test_a_run_that_fails_stops_no_other_and_is_named_with_its_config_and_a_way_
 
 def test_what_cannot_be_had_is_refused_in_a_line(cluster, results):
     settings = grid(cluster, **{"engine.gan_gpus": 1.0})
-    with pytest.raises(UserError, match=r"no machine of the cluster has what a run of kind gan takes: .*'GPU': 1.0"):
+    with pytest.raises(UserError, match=r"no machine of the cluster has .*engine.gan_gpus = 1.0"):
         study.run([settings])
     settings = grid(cluster, **{"engine.address": "127.0.0.1:1"})
     with pytest.raises(UserError, match=r"engine.address = '127.0.0.1:1': .*ray start --head") as error:
@@ -178,12 +178,12 @@ def test_a_run_without_a_share_of_a_gpu_sees_none_and_one_with_a_share_has_a_pro
     settings = grid(cluster, **{"engine.gan_gpus": 0.5})
     ray = connect(settings.engine)
     try:
-        made = Grid(ray, settings.engine, jobs([settings]))
 
         def process() -> tuple[int, str]:
             return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
-        seen = ray.get([made.task("gan", process).remote() for _ in range(4)])
+        task = ray.remote(**takes(settings.engine, "gan"))(process)
+        seen = ray.get([task.remote() for _ in range(4)])
         assert len({pid for pid, _ in seen}) == 4
         assert {gpu for _, gpu in seen} <= {"0", "1"}
     finally:
@@ -194,21 +194,39 @@ def test_a_run_without_a_share_of_a_gpu_sees_none_and_one_with_a_share_has_a_pro
     assert [run.environment()["device"] for run in runs.values()] == ["cpu"]
 
 
-def test_little_is_handed_over_at_once_and_nothing_is_kept_in_memory(cluster):
-    """Regression: the images of all replicates went into the cluster's memory at the start, and stayed there."""
+def test_nothing_stays_in_memory_that_no_run_needs(cluster):
+    """Regression: the images of all replicates stayed in the cluster's memory."""
+    import ray
+
+    def used() -> float:
+        return ray.cluster_resources()["object_store_memory"] - ray.available_resources()["object_store_memory"]
+
     settings = grid(cluster)
-    ray = connect(settings.engine)
-    try:
-        made = Grid(ray, settings.engine, jobs([settings]))
-        most, kept = 0, 0
-        for _ in made.runs():
-            most = max(most, len(made.under_way))
-            kept = max(kept, len([key for key in made.in_memory if isinstance(key, DataConfig)]))
-        assert 1 < most <= made.room() == 4
-        assert kept < 4  # of four replicates
-        assert not made.in_memory
-    finally:
-        ray.shutdown()
+    runs, planned = on_ray(settings.engine, jobs([settings])), jobs([settings])
+    next(runs)
+    at_first = used()
+    for _ in planned[1:]:
+        next(runs)
+    deadline = time.monotonic() + 30
+    while used() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert used() == 0 < at_first
+    runs.close()
+
+
+def test_finished_runs_of_another_training_of_their_generator_are_refused(cluster, results, capfd):
+    """Regression: only one process by itself did."""
+    settings = resolve(preset="smoke", arms=["original", "generated"])
+    study.run([settings])
+    (gan,) = (results / "runs").glob("gan-*")
+    save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
+    planned = jobs([settings])
+    seen = [job.id for job in planned if gan.name in job.needs]
+    given = on_ray(grid(cluster).engine, planned)
+    assert {next(given)[0].id for _ in planned[len(seen) :]}.isdisjoint(seen)
+    with pytest.raises(UserError, match=f"{len(seen)} of {len(planned)} runs failed"):
+        next(given)
+    assert capfd.readouterr().err.count("has seen images of another training of its generator") == 2 * len(seen)
 
 
 def test_a_folder_that_another_process_holds_does_not_stop_the_others(cluster):

@@ -3,19 +3,15 @@
 import math
 import shutil
 import sys
-from types import SimpleNamespace
 
 import pytest
-import torch
 
 from rag_lib import study
 from rag_lib.base import UserError
 from rag_lib.cli import main
-from rag_lib.runtime.files import save_weights
 from rag_lib.settings.config import EngineConfig
 from rag_lib.study import plan
 from rag_lib.study.arms import synthetic
-from rag_lib.study.cluster import Grid
 from rag_lib.study.plan import ids_of, jobs
 from rag_lib.study.resolve import resolve
 
@@ -71,21 +67,6 @@ def test_images_of_an_earlier_training_are_not_taken_for_those_of_the_weights_th
     shutil.copy(of_seed[1] / "generator.safetensors", of_seed[0])
     assert synthetic(of_seed[0], 10, 0).x.equal(synthetic(of_seed[1], 10, 0).x)
     assert not synthetic(of_seed[0], 10, 0).x.equal(before.x)
-
-
-def test_a_cluster_refuses_finished_runs_of_another_training_of_their_generator(results):
-    """Regression: only one process by itself did. Nothing is computed, so the grid needs no cluster here."""
-    settings = resolve(preset="smoke", arms=["original", "generated"])
-    study.run([settings])
-    (gan,) = (results / "runs").glob("gan-*")
-    save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
-    machine = {"Alive": True, "Resources": {"CPU": 1}}
-    nothing_to_ask = SimpleNamespace(nodes=lambda: [machine], remote=lambda **options: lambda function: function)
-    grid = Grid(nothing_to_ask, settings.engine, planned := jobs([settings]))
-    given = {job.id for job, _ in grid.start()}
-    assert given | set(grid.failed) == {job.id for job in planned}
-    assert {job.id for job in planned if gan.name in job.needs} == set(grid.failed)
-    assert all("has seen images of another training of its generator" in why for _, why in grid.failed.values())
 
 
 def test_the_engine_is_no_part_of_what_is_computed():
