@@ -47,7 +47,7 @@ def entries(path: str | Path, with_data: bool = True) -> Iterator[Entry]:
 
 
 def entries_below(folder: Path, top: Path, with_data: bool, above: tuple[Path, ...] = ()) -> Iterator[Entry]:
-    """Those in a folder and its subfolders, links to folders among them; one that leads back up is not followed."""
+    """Yield those in a folder and its subfolders, links to folders among them; one that leads back up is not followed."""
     real = folder.resolve()
     for path in sorted(folder.iterdir()):
         name = path.relative_to(top).as_posix()
@@ -101,12 +101,12 @@ def entries_of_tar(path: Path, with_data: bool) -> Iterator[Entry]:
 
 
 def beside(name: str, target: str) -> str:
-    """Where a link of this name leads, in the archive."""
+    """Return where a link of this name leads, in the archive."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
 
 
 def resolved(links: Mapping[str, str], files: Mapping[str, object]) -> Iterator[tuple[str, object | None]]:
-    """Each link's name and the file it leads to, over as many links as Linux follows; None where it leads to none.
+    """Yield each link's name and the file it leads to, over as many links as Linux follows; None where it leads to none.
 
     A link to a folder stands for the files in it, unless it leads back up.
     """
@@ -141,7 +141,7 @@ def inside(name: str, archive: Path) -> str:
 
 
 def visible(name: str) -> str:
-    """The name up to a part that is a system's own, as macOS leaves in archives; whole where there is none."""
+    """Return the name up to a part that is a system's own, as macOS leaves in archives; whole where there is none."""
     parts = name.split("/")
     shown = list(takewhile(lambda part: not part.startswith(".") and part.casefold() not in SYSTEM, parts))
     return "/".join(shown if len(shown) == len(parts) else [*shown, ""])

@@ -105,11 +105,19 @@ def test_train_and_test_folders_keep_their_own_images(tmp_path):
         np.testing.assert_array_equal(part.x.numpy(), expected)
 
 
-def test_train_and_test_may_each_hold_everything_in_one_folder(tmp_path):
-    """Regression: who renamed seg_train/seg_train and seg_test/seg_test as was advised got 'only one class'."""
-    files = photos(n=2, top="train/seg_train/") | photos(n=3, top="test/seg_test/", seed=1)
-    train, test = read(write(tmp_path / "own", files))
-    assert (train.classes, train.y.tolist(), test.y.tolist()) == (("cat", "dog"), [0, 0, 1, 1], [0, 0, 0, 1, 1, 1])
+def test_the_advice_for_a_level_above_the_classes_works(tmp_path):
+    """Regression: who renamed seg_train/seg_train and seg_test/seg_test as was advised was told of only one class."""
+    path = write(
+        tmp_path / "own", {k: v for p in ("train", "test") for k, v in photos(top=f"seg_{p}/seg_{p}/").items()}
+    )
+    with pytest.raises(UserError, match="give one of them alone, or name them train and test"):
+        read(path)
+    alone, _ = read(path / "seg_train", key="alone")
+    for part in ("train", "test"):
+        (path / f"seg_{part}").rename(path / part)
+    train, test = read(path, key="renamed")
+    assert alone.classes == train.classes == test.classes == ("cat", "dog")
+    assert alone.y.tolist() == train.y.tolist() == test.y.tolist() == [0] * 4 + [1] * 4
 
 
 def test_images_deeper_inside_a_class_belong_to_it(tmp_path):
