@@ -148,17 +148,22 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     if len(classes) < 2:
         few = f"only the class {classes[0]!r}" if classes else "no class"
         raise UserError(f"{path} has {few}; put the images of each of at least two classes into a folder of its own")
-    unknown = sorted({label for split, label in found if split == "test"} - set(classes))
+    unknown = sorted({repr(label) for split, label in found if split == "test" and label not in classes})
     if unknown:
-        raise UserError(f"{path}: the class {unknown[0]!r} is in test but not in train; every class must be in train")
+        raise UserError(
+            f"{path}: the class {some(unknown, 10)} is in test but not in train; every class must be in train"
+        )
     needed = 2 if split_folders else 3  # one image for each of train, val and test
-    for label in classes:
-        if (n := counts["train", label]) < needed:
-            raise UserError(
-                f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}, or be removed"
-            )
-        if split_folders and not counts["test", label]:
-            raise UserError(f"{path}: the class {label!r} is in train but not in test; every class must be in both")
+    short = [
+        f"class {label!r} has {n} images to train on" for label in classes if (n := counts["train", label]) < needed
+    ]
+    if short:
+        raise UserError(f"{path}: {some(short, 10)}; it must have at least {needed}, or be removed")
+    untested = [repr(label) for label in classes if not counts["test", label]] if split_folders else []
+    if untested:
+        raise UserError(
+            f"{path}: the class {some(untested, 10)} is in train but not in test; every class must be in both"
+        )
     if say:
         say_classes(path, counts)
         say_left_out(path, files, layout)

@@ -815,11 +815,13 @@ def test_links_to_files_of_a_tar_count_as_in_the_folder_and_others_are_named(tmp
     for i in range(3):
         (path / f"cat/link{i}.png").symlink_to(["3.png", "../cat/2.png", "link0.png"][i])
     (path / "elk").symlink_to("dog")
+    (path / "cat/link3.png").symlink_to("../elk/0.png")
+    (path / "dog/link4.png").symlink_to("../cat/link3.png")
     for name, place in (("up", "."), ("nowhere", "gone")):
         (path / "cat" / name).symlink_to(place)
     with tarfile.open(tmp_path / f"own.{kind}", f"w:{kind[4:]}") as t:
         t.add(path, "own")
-    assert len(read(tmp_path / f"own.{kind}", key="tar")[0]) == len(read(path, key="folder")[0]) == 15
+    assert len(read(tmp_path / f"own.{kind}", key="tar")[0]) == len(read(path, key="folder")[0]) == 18
     assert folder.fingerprint(tmp_path / f"own.{kind}") == folder.fingerprint(path)
     assert capsys.readouterr().err.count("left out are 2 links that lead to no file") == 2
 
