@@ -104,11 +104,19 @@ def test_train_and_test_folders_keep_their_own_images(tmp_path):
         np.testing.assert_array_equal(part.x.numpy(), expected)
 
 
-def test_train_and_test_may_each_hold_everything_in_one_folder(tmp_path):
-    """Regression: who renamed seg_train/seg_train and seg_test/seg_test as was advised got 'only one class'."""
-    files = photos(n=2, top="train/seg_train/") | photos(n=3, top="test/seg_test/", seed=1)
-    train, test = read(write(tmp_path / "own", files))
-    assert (train.classes, train.y.tolist(), test.y.tolist()) == (("cat", "dog"), [0, 0, 1, 1], [0, 0, 0, 1, 1, 1])
+def test_the_advice_for_a_level_above_the_classes_works(tmp_path):
+    """Regression: who renamed seg_train/seg_train and seg_test/seg_test as was advised was told of only one class."""
+    path = write(
+        tmp_path / "own", {k: v for p in ("train", "test") for k, v in photos(top=f"seg_{p}/seg_{p}/").items()}
+    )
+    with pytest.raises(UserError, match="give one of them alone, or name them train and test"):
+        read(path)
+    alone, _ = read(path / "seg_train", key="alone")
+    for part in ("train", "test"):
+        (path / f"seg_{part}").rename(path / part)
+    train, test = read(path, key="renamed")
+    assert alone.classes == train.classes == test.classes == ("cat", "dog")
+    assert alone.y.tolist() == train.y.tolist() == test.y.tolist() == [0] * 4 + [1] * 4
 
 
 def test_images_deeper_inside_a_class_belong_to_it(tmp_path):
@@ -806,11 +814,13 @@ def test_links_to_files_of_a_tar_count_as_in_the_folder_and_others_are_named(tmp
     for i in range(3):
         (path / f"cat/link{i}.png").symlink_to(["3.png", "../cat/2.png", "link0.png"][i])
     (path / "elk").symlink_to("dog")
+    (path / "cat/link3.png").symlink_to("../elk/0.png")
+    (path / "dog/link4.png").symlink_to("../cat/link3.png")
     for name, place in (("up", "."), ("nowhere", "gone")):
         (path / "cat" / name).symlink_to(place)
     with tarfile.open(tmp_path / f"own.{kind}", f"w:{kind[4:]}") as t:
         t.add(path, "own")
-    assert len(read(tmp_path / f"own.{kind}", key="tar")[0]) == len(read(path, key="folder")[0]) == 15
+    assert len(read(tmp_path / f"own.{kind}", key="tar")[0]) == len(read(path, key="folder")[0]) == 18
     assert folder.fingerprint(tmp_path / f"own.{kind}") == folder.fingerprint(path)
     assert capsys.readouterr().err.count("left out are 2 links that lead to no file") == 2
 

@@ -46,7 +46,7 @@ def entries(path: str | Path, with_data: bool = True) -> Iterator[Entry]:
 
 
 def entries_below(folder: Path, top: Path, with_data: bool, above: tuple[Path, ...] = ()) -> Iterator[Entry]:
-    """Those in a folder and its subfolders, links to folders among them; one that leads back up is not followed."""
+    """Yield those in a folder and its subfolders, links to folders among them, but for one that leads back up."""
     real = folder.resolve()
     for path in sorted(folder.iterdir()):
         name = path.relative_to(top).as_posix()
@@ -100,25 +100,32 @@ def entries_of_tar(path: Path, with_data: bool) -> Iterator[Entry]:
 
 
 def beside(name: str, target: str) -> str:
-    """Where a link of this name leads, in the archive."""
+    """Return where a link of this name leads, in the archive."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
 
 
 def resolved(links: Mapping[str, str], files: Mapping[str, object]) -> Iterator[tuple[str, object | None]]:
-    """Each link's name and the file it leads to, over as many links as Linux follows; None where it leads to none.
+    """Yield each link's name and the file it leads to; None where it leads to none.
 
-    A link to a folder stands for the files in it, unless it leads back up.
+    A link to a folder stands for what is in it, unless it leads back up.
     """
     folders = {parent.as_posix() for name in files for parent in PurePosixPath(name).parents[:-1]} if links else set()
     for name in links:
-        end = name
-        for _ in range(40):
-            end = links.get(end, end)
+        end = real(name, links)
         if end in folders and not name.startswith(f"{end}/"):
-            below = (file for file in files if file.startswith(f"{end}/"))
-            yield from ((name + file.removeprefix(end), files[file]) for file in below)
+            below = (other for other in (*files, *links) if other.startswith(f"{end}/"))
+            yield from ((name + other.removeprefix(end), files.get(real(other, links))) for other in below)
         else:
             yield name, files.get(end)
+
+
+def real(name: str, links: Mapping[str, str], most: int = 40) -> str:
+    """Return where a name leads once links on its way are followed, at most as many as Linux follows."""
+    parts = name.split("/")
+    for i in range(1, len(parts) + 1):
+        if most and (end := links.get("/".join(parts[:i]))):
+            return real(posixpath.join(end, *parts[i:]), links, most - 1)
+    return name
 
 
 def name_of(member: zipfile.ZipInfo) -> str:
@@ -140,7 +147,7 @@ def inside(name: str, archive: Path) -> str:
 
 
 def visible(name: str) -> str:
-    """The name up to a part that is a system's own, as macOS leaves in archives; whole where there is none."""
+    """Return the name up to a part that is a system's own, as macOS leaves in archives; whole where there is none."""
     parts = name.split("/")
     shown = list(takewhile(lambda part: not part.startswith(".") and part.casefold() not in SYSTEM, parts))
     return "/".join(shown if len(shown) == len(parts) else [*shown, ""])

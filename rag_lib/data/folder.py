@@ -74,7 +74,7 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
 
 
 def some(texts: Sequence[str], most: int, between: str = ", ") -> str:
-    """The first of these, and how many more there are."""
+    """Join the first of these, and say how many more there are."""
     more = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
     return between.join([*texts[:most], *more])
 
@@ -93,7 +93,7 @@ def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of the images' names and bytes: the same for a folder, its copy and its archive.
 
-    Says which files of the folder are left out.
+    Says which classes are found, and which files of the folder are left out.
     """
     layout, _ = layout_of(path, say=True)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in entries(path) if name in layout}
@@ -102,7 +102,7 @@ def fingerprint(path: str | Path) -> str:
 
 
 def copies_among(layout: Layout, pixels: Mapping[str, np.ndarray]) -> str:
-    """How many images are there twice, where one copy may test who learned from the other; empty where none is."""
+    """Tell how many images are there twice, where one copy may test who learned from the other; empty where none is."""
     copies: dict[bytes, list[str]] = {}
     for name in sorted(pixels):
         copies.setdefault(hashlib.sha256(pixels[name].tobytes()).digest(), []).append(name)
@@ -118,7 +118,7 @@ def copies_among(layout: Layout, pixels: Mapping[str, np.ndarray]) -> str:
 
 
 def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
-    """Each image's split and class, and the classes in alphabetical order; on demand says what is left out."""
+    """Each image's split and class, and the classes in alphabetical order; on demand says what is found."""
     files = dict(entries(path, with_data=False))
     seen = set(map(visible, files))
     images = {name for name in seen if files.get(name) is not None and is_image(name)}
@@ -145,19 +145,24 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     found = {p[:2] for p in parts.values()}  # classes without an image, too
     classes = sorted({label for split, label in found if split == "train"})
     if len(classes) < 2:
-        found = f"only the class {classes[0]!r}" if classes else "no class"
-        raise UserError(f"{path} has {found}; put the images of each of at least two classes into a folder of its own")
-    unknown = sorted({label for split, label in found if split == "test"} - set(classes))
+        few = f"only the class {classes[0]!r}" if classes else "no class"
+        raise UserError(f"{path} has {few}; put the images of each of at least two classes into a folder of its own")
+    unknown = sorted({repr(label) for split, label in found if split == "test" and label not in classes})
     if unknown:
-        raise UserError(f"{path}: the class {unknown[0]!r} is in test but not in train; every class must be in train")
+        raise UserError(
+            f"{path}: the class {some(unknown, 10)} is in test but not in train; every class must be in train"
+        )
     needed = 2 if split_folders else 3  # one image for each of train, val and test
-    for label in classes:
-        if (n := counts["train", label]) < needed:
-            raise UserError(
-                f"{path}: class {label!r} has {n} images to train on; it must have at least {needed}, or be removed"
-            )
-        if split_folders and not counts["test", label]:
-            raise UserError(f"{path}: the class {label!r} is in train but not in test; every class must be in both")
+    short = [
+        f"class {label!r} has {n} images to train on" for label in classes if (n := counts["train", label]) < needed
+    ]
+    if short:
+        raise UserError(f"{path}: {some(short, 10)}; it must have at least {needed}, or be removed")
+    untested = [repr(label) for label in classes if not counts["test", label]] if split_folders else []
+    if untested:
+        raise UserError(
+            f"{path}: the class {some(untested, 10)} is in train but not in test; every class must be in both"
+        )
     if say:
         say_classes(path, counts)
         say_left_out(path, files, layout)
@@ -165,7 +170,7 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
 
 
 def unwrapped(parts: Mapping[str, tuple[str, ...]], images: set[str]) -> Mapping[str, tuple[str, ...]]:
-    """These paths below the folder that holds them all, as an archive often has one of its own name."""
+    """Return these paths below the folder that holds all images, as an archive often has one of its own name."""
     deep = [parts[name] for name in images & parts.keys() if len(parts[name]) > 1]
     if len({p[0] for p in deep}) == 1 and max(map(len, deep)) > 2:
         return unwrapped({name: p[1:] for name, p in parts.items() if len(p) > 1 and p[0] == deep[0][0]}, images)
@@ -177,7 +182,7 @@ def is_image(name: str) -> bool:
 
 
 def say_classes(path: str | Path, counts: Counter[tuple[str, str]]) -> None:
-    """Prints the classes found, and how many images each has to train on and, where there is a `test` part, to test."""
+    """Print the classes and how many images each has to train on and, where there is a `test` part, to test."""
     tested = any(split == "test" for split, _ in counts)
     told = [
         f"{label} ({counts['train', label]:,}" + f" + {counts['test', label]:,}" * tested + ")"
@@ -187,7 +192,7 @@ def say_classes(path: str | Path, counts: Counter[tuple[str, str]]) -> None:
 
 
 def say_left_out(path: str | Path, files: Mapping[str, bytes | None], layout: Layout) -> None:
-    """Prints how many files are no images of a class, by their kinds, with a name of each."""
+    """Print how many files are no images of a class, by their kinds, with a name of each."""
     kinds: dict[str, list[str]] = {}
     for name in sorted(name for name in files.keys() - layout.keys() if not name.endswith("/")):
         if visible(name) != name:

@@ -15,7 +15,7 @@ TiffImagePlugin.READ_LIBTIFF = True  # Pillow's own reader mixes up planes of 16
 
 
 def opened_image(data: bytes, name: str) -> Image.Image:
-    """The image in the file `data`; of a damaged PNG file without what its pixels do not need, which is said."""
+    """Open the image in the file `data`; of a damaged PNG file without what its pixels do not need, which is said."""
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         image.load()
@@ -29,7 +29,7 @@ def opened_image(data: bytes, name: str) -> Image.Image:
 
 
 def needed_chunks(png: bytes) -> bytes:
-    """A PNG file without the chunks that its pixels do not need (a capital says which they do), or that are damaged."""
+    """Drop the chunks of a PNG file that its pixels do not need (those have no capital), but for whole EXIF data."""
     kept, at = [png[:8]], 8
     while at < len(png):
         end = at + 12 + int.from_bytes(png[at : at + 4])
@@ -41,7 +41,7 @@ def needed_chunks(png: bytes) -> bytes:
 
 
 def with_eight_bits(image: Image.Image, name: str, data: bytes) -> Image.Image:
-    """The image in the file `data` with 8 bits a sample, its transparent colour likewise."""
+    """Return the image in the file `data` with 8 bits a sample, its transparent colour likewise; raise `UserError`."""
     clear = image.info.get("transparency", -1)
     if image.mode == "F":
         raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
