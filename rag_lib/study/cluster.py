@@ -31,7 +31,7 @@ from rag_lib.runtime.store import Run, check_seen, finished, lock_of, run_folder
 from rag_lib.settings.config import EngineConfig, as_dict
 from rag_lib.study.arms import splits_of
 from rag_lib.study.cluster_task import Files, compute_there, files_of, write_run
-from rag_lib.study.plan import Job, compute
+from rag_lib.study.plan import Job
 
 RETRIES = 5  # of a run whose process or machine is lost; one that fails by itself is not tried again
 SECONDS_BETWEEN = 0.2  # two looks at what is finished
@@ -163,7 +163,7 @@ class Grid:
                 self.settle(job, f"needs {lost[0]}, which failed")
             elif len(self.under_way) >= room or not self.finished.issuperset(job.needs):
                 still.append(job)
-            elif run := finished(job.id) or unpacked(job):
+            elif run := finished(job.id):
                 yield from self.reuse(job, run)
             elif is_locked(lock_of(job.id)):  # another process computes it
                 still.append(job)
@@ -238,8 +238,3 @@ class Grid:
             if any(name in takes for takes in asked)
         ]
         return min(len(asked), round(max(shares, default=0)))
-
-
-def unpacked(job: Job) -> Run | None:
-    """The run of a pretrained generator, whose file is here and takes no computing; None for any other job."""
-    return compute(job, [], splits_of(job.data)) if getattr(job.config, "pretrained", "") else None
