@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from rag_lib.analysis.answers import answer_table
 from rag_lib.analysis.published import Study
 from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, intervals
-from rag_lib.base import ROOT, UserError
+from rag_lib.base import ROOT, UserError, check_value
 from rag_lib.figures import charts
 from rag_lib.figures.interactive import image
 from rag_lib.study.resolve import settings_for
+from rag_lib.synthetic.pretrained import pretrained_names
 
 Made = TypeVar("Made")
 
@@ -30,13 +31,16 @@ ACCURACY = "accuracy on real test images (%)"
 def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> Made:
     """What `make` gives for the notebook's parameters (one study's settings, or a plan of several); the figures' style.
 
-    papermill only warns of a parameter that the notebook does not have; here it is a `UserError`.
+    papermill only warns of a parameter that the notebook does not have; here it is a `UserError`. `pretrained`, the
+    name of a generator that comes with the study, is checked and goes no further.
     """
     shell = get_ipython()
     cells = shell.user_ns.get("In", []) if shell else []
     for name in injected_names(cells):
         if name not in parameters:
             raise UserError(f"parameter {name!r} is unknown; this notebook has {', '.join(parameters)}")
+    if (pretrained := parameters.pop("pretrained", None)) is not None:
+        check_value("pretrained", pretrained, str, choices=pretrained_names())
     charts.use_style()
     pd.options.display.max_colwidth = None  # a comparison is told whole
     return make(**parameters)

@@ -26,8 +26,6 @@ def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
     sub.add_argument("--seed", type=int, default=0, help="the GAN's seed (default: 0)")
     sub.add_argument("--gan-steps", type=int, help="the GAN's iterations (default: the preset's)")
     sub.add_argument("--classifier-steps", type=int, help="the classifiers' iterations (default: the preset's)")
-    if command == "gallery":
-        sub.add_argument("--pretrained", help="a generator that comes with the study, such as mnist")
     if command not in ("train", "gallery"):
         sub.add_argument("--arms", help="commas between them (default: those of the notebook)")
         text = "draws of the real images, each with a GAN of its own (default: 1; 5 give a verdict)"
@@ -70,8 +68,6 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
             overrides[name] = value  # a word, such as cosine
     names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps")
     given = {name: getattr(options, name) for name in names} | {"overrides": overrides}
-    if "pretrained" in options:
-        given["pretrained"] = options.pretrained
     if "arms" in options:
         given |= {"arms": options.arms.split(",") if options.arms else None, "replicates": options.replicates}
         given["engine"] = options.engine

@@ -241,12 +241,3 @@ def test_a_folder_that_another_process_holds_does_not_stop_the_others(cluster):
             ids.append(next(runs)[0].id)
     assert held.id not in ids
     assert held.id in [job.id for job, _ in runs]
-
-
-def test_a_pretrained_generator_needs_no_clone_on_the_other_machines(cluster):
-    overrides = {"classifiers": {"cnn": 1}, "engine.address": cluster.address}
-    settings = study.settings_for(preset="smoke", pretrained="mnist", engine="ray", overrides=overrides)
-    assert settings.engine.name == "ray"
-    gan = next(job for job in jobs([settings]) if job.kind == "gan")
-    assert [job.id for job, _ in on_ray(settings.engine, [gan])] == [gan.id]
-    assert finished(gan.id)

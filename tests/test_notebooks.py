@@ -26,10 +26,10 @@ from rag_lib.analysis import answers, tables
 from rag_lib.base import ROOT, UserError
 from rag_lib.cli import NOTEBOOKS, main
 from rag_lib.figures import charts
-from rag_lib.gan import pretrained
 from rag_lib.notebook import execute as run_notebook
 from rag_lib.notebook import injected_names
 from rag_lib.study import designs
+from rag_lib.synthetic import pretrained
 
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -246,10 +246,11 @@ def test_the_gallery_shows_a_pretrained_generator_without_training_one(execute, 
     trained = study.run_gan(study.settings_for(preset="smoke"), digits)
     assert main(["publish", trained.id, "few_digits"]) == 0
     shutil.rmtree(trained.folder)
-    assert "comes trained, without the stages of its training" in execute(FILES[1], pretrained="few_digits")
-    assert (results / "figures" / "gallery-mnist5k-smoke-pretrained_few_digits.png").exists()
-    (gan,) = (results / "runs").glob("gan-*")
-    assert not (gan / "history.csv").exists()
+    assert "GAN-test accuracy, from its card: not measured" in execute(FILES[1], pretrained="few_digits")
+    assert (results / "figures" / "gallery-pretrained_few_digits.png").exists()
+    assert not list((results / "runs").glob("*-*"))
+    with pytest.raises(UserError, match=r"\Apretrained = 'cats' is unknown; choose one of few_digits\Z"):
+        execute(FILES[1], pretrained="cats")
 
 
 def test_the_ablation_and_low_data_notebooks_run_with_parameters(execute, results):

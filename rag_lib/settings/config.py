@@ -76,7 +76,6 @@ class GanConfig(Checked):
     beta2: float = setting(0.999, low=0, high=0.9999)  # of Adam
     ema: float = setting(0.0, low=0, high=0.99999)  # decay of the generator's moving average; 0: none
     precision: str = setting("auto", choices=("auto", "fp32", "bf16"))
-    pretrained: str = setting("", added=True)  # SHA-256 of a file that comes with the study; empty: trained here
 
     def __post_init__(self):
         super().__post_init__()
@@ -190,7 +189,9 @@ def from_dict(kind: str, values: dict[str, Any]) -> Checked:
 
     Raises `TypeError` for a field that is unknown or missing, `UserError` for a value that is not allowed.
     """
-    return CONFIGS[kind](**{n: from_dict(n, v) if isinstance(v, dict) else v for n, v in values.items()})
+    gone = ("pretrained", "")  # a field of earlier versions, empty for whatever was trained
+    given = {n: from_dict(n, v) if isinstance(v, dict) else v for n, v in values.items() if (n, v) != gone}
+    return CONFIGS[kind](**given)
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,6 @@ def submit(ray: Any, engine: EngineConfig, planned: Sequence[Job]) -> dict[str, 
     tasks = {kind: ray.remote(**takes(engine, kind), max_retries=RETRIES)(compute_there) for kind in kinds}
     results: dict[str, Any] = {}
     for job in planned:
-        if getattr(job.config, "pretrained", ""):  # its file is here alone, and takes no computing
-            compute(job, (), splits_of(job.data))
         if finished(job.id):
             continue
         cpus, gpus = takes(engine, job.kind).values()

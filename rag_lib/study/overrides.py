@@ -15,7 +15,7 @@ SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig
 SECTIONS |= {"engine": EngineConfig}
 # What the study itself sets for each run, so nobody can override it.
 RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share", "times"}
-RESERVED |= {"labeller", "only_class", "judge", "pretrained"}
+RESERVED |= {"labeller", "only_class", "judge"}
 
 
 def check_overrides(overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:

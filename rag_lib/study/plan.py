@@ -13,7 +13,6 @@ import pandas as pd
 from rag_lib.base import results_dir
 from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import Splits
-from rag_lib.gan.pretrained import adopt
 from rag_lib.gan.train import join, per_class, train_gan
 from rag_lib.gan.watch import Warnings, Watch
 from rag_lib.runtime.store import Run, finished, names_itself, opened, run_id
@@ -59,7 +58,7 @@ def jobs(studies: Sequence[Settings]) -> list[Job]:
 
 def jobs_of_gan(cell: Settings) -> dict[str, Job]:
     """What a replicate's generator takes, in order: `labeller` if it has one, `gan`, `judge` and `quality`."""
-    labeller = None if cell.gan.pretrained else cell.gan.labeller
+    labeller = cell.gan.labeller
     found = {"labeller": Job("classifier", labeller, cell.data, title="labeller")} if labeller else {}
     gan = Job("gan", cell.gan, cell.data, tuple(job.id for job in found.values()))
     judge = Job("classifier", cell.quality.judge, cell.data, title="judge")
@@ -106,8 +105,6 @@ def _fill(job: Job, needed: Sequence[Run], splits: Splits, folder: Path, watch: 
         return assess(config, *needed, splits.train, splits.val, folder)
     if job.kind == "classifier":
         return train_classifier(config, images_for(config, splits, *needed), folder, job.title)
-    if config.pretrained:
-        return adopt(config, folder)
     watch = watch or Warnings(config)
     if config.labels != "per_class":
         return train_gan(config, splits.train, folder, *(run.folder for run in needed), watch=watch)
@@ -147,10 +144,10 @@ def likeness(config: Checked) -> Hashable:
         return likeness(config.gan), config.generated, config.compared
     images = (config.data.channels, config.data.size, config.batch_size)
     if isinstance(config, GanConfig):
-        return images, bool(config.pretrained), config.width, config.attention, config.d_norm, config.diff_augment
+        return images, config.width, config.attention, config.d_norm, config.diff_augment
     return images, config.model, config.stem
 
 
 def steps(config: Checked) -> int:
     """The iterations of a training; 1 where nothing is trained."""
-    return 1 if getattr(config, "pretrained", "") else getattr(config, "steps", 1)
+    return getattr(config, "steps", 1)

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from rag_lib.base import UserError, check_results_dir, check_value
 from rag_lib.classifiers.train import build
 from rag_lib.data.datasets import DATASETS, content_of
 from rag_lib.gan.attention import attention_module
-from rag_lib.gan.pretrained import pretrained_config
 from rag_lib.runtime.numerics import pick_device
 from rag_lib.runtime.progress import progress_mode
 from rag_lib.settings.arms import DEFAULT_ARMS, parse_arm
@@ -31,9 +30,6 @@ LABELLER_SEED = 1_000
 # Between the seeds of two draws' classifiers: where all draws shared them, what a seed does would be the same in every
 # replicate, and the intervals over replicates would leave it out.
 SEEDS_OF_A_DRAW = 10_000
-
-# the parameters that a pretrained generator has settled, at their defaults, which count as not given
-_SETTLED = {"dataset": "mnist5k", "seed": 0, "gan_steps": None, "arms": None, "replicates": 1}
 
 
 def resolve(
@@ -142,22 +138,17 @@ def settings_for(
     overrides: Mapping[str, Any] | None = None,
     arms: Sequence[str] | None = None,
     replicates: int = 1,
-    pretrained: str | None = None,
     engine: str = "local",
     content: str | None = None,
 ) -> Settings:
     """`resolve`, with an own folder's content looked at.
 
     `gan_steps` and `classifier_steps` stand for the overrides `gan.steps` and `classifier.steps`; None
-    keeps the preset's, and `engine` for `engine.name`. `pretrained`: the name of a generator that comes with the study
-    and takes the place of one to be trained; its data and its settings are then the study's. `content`: an own folder's
-    hash (`data.content`), by a caller that has it already; otherwise all of the folder is read. `RAG_SMOKE=1` in the
-    environment replaces any preset by `smoke`. Raises `UserError`.
+    keeps the preset's, and `engine` for `engine.name`. `content`: an own folder's hash (`data.content`), by a caller
+    that has it already; otherwise all of the folder is read. `RAG_SMOKE=1` in the environment replaces any preset by
+    `smoke`. Raises `UserError`.
     """
     deltas = check_overrides(overrides) | ({"engine.name": engine} if engine != "local" else {})
-    if pretrained is not None:
-        given = {"dataset": dataset, "seed": seed, "gan_steps": gan_steps, "arms": arms, "replicates": replicates}
-        return _settings_of_pretrained(pretrained, preset, classifier_steps, deltas, given)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     deltas |= {name: n for name, n in steps.items() if n is not None}
     for check in (pick_device, progress_mode, check_results_dir):
@@ -174,22 +165,3 @@ def settings_for(
     settings = resolve(dataset, preset, seed, deltas, content_of(dataset) if content is None else content, **given)
     configs(settings)  # refuses an arm that the generator cannot serve
     return settings
-
-
-def _settings_of_pretrained(name, preset, classifier_steps, overrides, given) -> Settings:
-    """`settings_for` with the data and the GAN of a pretrained generator; `given` must be as in `_SETTLED`."""
-    gan = pretrained_config(name)
-    own = gan.data.dataset
-    if own.startswith("folder:"):
-        raise UserError(f"pretrained = {name!r} was trained on somebody's own images; only load_generator takes it")
-    given = {key: value for key, value in given.items() if value != _SETTLED[key]}
-    refused = {key: value for key, value in given.items() if (key, value) != ("dataset", own)}
-    refused |= {key: value for key, value in overrides.items() if str(key).startswith(("gan.", "data."))}
-    for key, value in refused.items():
-        raise UserError(f"{key} = {value!r} goes with a generator to be trained; pretrained = {name!r} has its own")
-    usual = resolve(own, preset).data
-    unusual = [f.name for f in fields(usual) if getattr(usual, f.name) != getattr(gan.data, f.name)]
-    overrides = {**overrides, **{f"data.{n}": getattr(gan.data, n) for n in unusual}}
-    settings = settings_for(own, preset, classifier_steps=classifier_steps, overrides=overrides)
-    variant = "-".join(filter(None, ("pretrained" if name == own else f"pretrained_{name}", settings.variant)))
-    return replace(settings, variant=variant, gan=gan, quality=replace(settings.quality, gan=gan))

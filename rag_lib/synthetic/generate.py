@@ -15,11 +15,11 @@ from rag_lib.base import UserError, check_value
 from rag_lib.classifiers.train import build, predict
 from rag_lib.data.images import Images
 from rag_lib.gan.networks import Generator, OnePerClass
-from rag_lib.gan.pretrained import pretrained_file, pretrained_names
 from rag_lib.runtime.files import load_weights
 from rag_lib.runtime.numerics import pick_device, rng
 from rag_lib.runtime.store import run_folder
 from rag_lib.settings.config import from_dict
+from rag_lib.synthetic.pretrained import pretrained_file, pretrained_names
 
 # Kernels round differently for different batch sizes, so every chunk has this one, the last as well.
 CHUNK = 256

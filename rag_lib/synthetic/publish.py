@@ -8,12 +8,12 @@ from pathlib import Path
 import torchvision
 
 from rag_lib.base import UserError
-from rag_lib.gan import pretrained
 from rag_lib.runtime.files import room_for, save_weights, write_whole
 from rag_lib.runtime.store import finished
 from rag_lib.settings.config import as_dict
 from rag_lib.synthetic.export import described, fidelity
 from rag_lib.synthetic.generate import generate, load_generator, to_pil
+from rag_lib.synthetic.pretrained import pretrained_file
 
 MAX_BYTES = 2_000_000  # git keeps every version for ever
 
@@ -55,12 +55,13 @@ Its settings:
 def publish(id: str, name: str) -> Path:
     """Writes the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`, its card; returns that.
 
-    From then on `gan/pretrained.py` knows it by this name. Raises `UserError`, before anything is written.
+    From then on `load_generator` knows it by this name. Raises `UserError`, before anything is written.
     """
     generator, run = load_generator(id), finished(id)
-    if run is None or generator.config.pretrained:
+    if run is None:
         raise UserError(f"{id} is no finished training of a GAN; `python -m rag_lib runs` lists them")
-    file, picture, text = (pretrained.FOLDER / f"{name}.{kind}" for kind in ("safetensors", "png", "md"))
+    file = pretrained_file(name)
+    picture, text = (file.with_suffix(suffix) for suffix in (".png", ".md"))
     if not re.fullmatch(r"[a-z0-9_]+", name) or file.exists():
         raise UserError(f"name = {name!r} must be new, and of lower-case letters, digits and _")
     half = {key: t.half() if t.is_floating_point() else t for key, t in generator.state_dict().items()}
@@ -79,7 +80,7 @@ def publish(id: str, name: str) -> Path:
     facts |= {"run": run.id, "fidelity": fidelity(config, run.folder / "generator.safetensors")}
     card = {"config": as_dict(config), "classes": generator.classes, "published": facts}
     with room_for(f"the generator {file}"):
-        pretrained.FOLDER.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         save_weights(file, half, card)
         shown = stored.first_of_each_class(10)
         grid = torchvision.utils.make_grid(shown.x, nrow=10, pad_value=255)
