@@ -20,8 +20,8 @@ from rag_lib.data.images import Images
 from rag_lib.figures import charts
 from rag_lib.runtime.files import save_checkpoint, save_weights, sha256
 from rag_lib.runtime.store import Run, finished
-from rag_lib.settings.arms import generated_share, parse_arm
-from rag_lib.settings.config import ARMS, REAL_ARMS, ClassifierConfig
+from rag_lib.settings.arms import ARMS, generated_share, parse_arm
+from rag_lib.settings.config import ClassifierConfig
 from rag_lib.study import designs, engines
 from rag_lib.study.arms import arm
 from rag_lib.study.resolve import SEEDS_OF_A_DRAW, configs, replicate, resolve
@@ -31,7 +31,7 @@ SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
 
 def config_of(spec: str, seed: int = 0) -> ClassifierConfig:
     name, share, times = parse_arm(spec)
-    gan = None if name in REAL_ARMS else SETTINGS.gan
+    gan = SETTINGS.gan if ARMS[name].gan else None
     return ClassifierConfig(arm=name, share=share, times=times, gan=gan, seed=seed)
 
 
@@ -71,12 +71,12 @@ def test_every_arm_is_composed_as_its_name_says(name, real, synthetic):
     assert (images.x[:, 0, 0, 0] == 1).sum() == real
     assert (images.x[:, 0, 0, 0] == 2).sum() == synthetic
     if name != "generated_shuffled":  # its labels are not those of its images
-        assert generated_share(config_of(name)) == synthetic / len(images)
+        assert generated_share(*parse_arm(name)[:2]) == synthetic / len(images)
 
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_says_what_share_of_its_images_is_generated(name):
-    share = generated_share(config_of(name))
+    share = ARMS[name].share
     assert (share is None) == (name in ("generated_shuffled", "balanced", "oversampled"))
     assert bool(share) == (name in ("generated", "mixed", "mixed_add"))
 

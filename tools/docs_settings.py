@@ -14,6 +14,7 @@ from rag_lib.base import ROOT
 from rag_lib.data import datasets
 from rag_lib.data.datasets import DATASETS
 from rag_lib.settings import config, presets
+from rag_lib.settings.arms import ARMS
 from rag_lib.settings.config import CLASSIFIERS
 from rag_lib.settings.presets import PRESETS, PRESETS_OF
 from rag_lib.study.overrides import RESERVED, SECTIONS
@@ -23,6 +24,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a Markdown table."""
     for cells in (head, ["---"] * len(head), *rows):
         print("| " + " | ".join(map(str, cells)) + " |")
+
+
+def arms() -> None:
+    """Print a table of the arms, a row an arm."""
+    rows = []
+    for name, arm in ARMS.items():
+        number = f", `{name}:{arm.takes.upper()}`" if arm.takes else ""
+        rows.append((f"`{name}`{number}", arm.words, "yes" if arm.default else ""))
+    table(["arm", "trained on", "by default"], rows)
 
 
 def settings() -> None:

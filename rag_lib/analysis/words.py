@@ -8,7 +8,7 @@ from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, MIN_REPLICATES, contra
 from rag_lib.data.images import Images
 from rag_lib.gan.watch import findings
 from rag_lib.runtime.store import Run
-from rag_lib.settings.arms import ARM_NAMES, arm_order
+from rag_lib.settings.arms import ARMS, arm_order
 from rag_lib.settings.config import Settings
 from rag_lib.study.designs import ABLATION
 
@@ -103,7 +103,7 @@ def _accuracies(table: pd.DataFrame) -> str:
             paired = (of_arm[arm] - of_arm["original"]).dropna()
             over = f" over {len(paired)} of {len(of_arm)} replicates" if len(paired) < len(of_arm) else ""
             difference = f" ({paired.mean():+.2f}{over})" if len(paired) else ""
-        parts.append(f"{of_arm[arm].mean():.2f}%{difference} from {ARM_NAMES.get(arm, arm)}")
+        parts.append(f"{of_arm[arm].mean():.2f}%{difference} from {ARMS[arm].words if arm in ARMS else arm}")
     return ", ".join(parts)
 
 

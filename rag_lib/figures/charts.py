@@ -12,12 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rag_lib.base import results_dir
-from rag_lib.settings.arms import arm_order
-from rag_lib.settings.config import ARMS
+from rag_lib.settings.arms import ARMS, arm_order, parse_arm
 
-# Okabe and Ito's colours, which the colour-blind tell apart, but for their yellow, too pale on white; and a grey
-_OKABE_ITO = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#999933", "#808080")
-COLOURS = dict(zip(ARMS, _OKABE_ITO, strict=True))
 BLUE, ORANGE, CLAIM, GREY = "#0072B2", "#E69F00", "#D55E00", "#595959"
 SMALL = 9  # points; of numbers, and of names beside images
 
@@ -86,7 +82,8 @@ def gan_curves(history: pd.DataFrame) -> Figure:
 
 def colours_of(arms: list[str]) -> dict[str, tuple | str]:
     """A colour for each arm, always the same one for those with a name of their own."""
-    return dict(zip(arms, sns.color_palette("colorblind", len(arms)), strict=True)) | COLOURS
+    palette = sns.color_palette("colorblind", len(arms))
+    return {arm: ARMS[arm].colour if arm in ARMS else other for arm, other in zip(arms, palette, strict=True)}
 
 
 def accuracy_points(table: pd.DataFrame) -> Figure:
@@ -142,7 +139,7 @@ def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
     figure, axes = plt.subplots(1, len(labels), squeeze=False, figsize=(4.6 * len(labels), 3.8), layout="constrained")
     for axis, (arm, label) in zip(axes[0], labels.items(), strict=True):
         axis.axhline(0, color="black", linewidth=1)
-        _with_bars(axis, found[found["arm"] == arm].sort_values("data.n_real"), color=COLOURS[arm.partition(":")[0]])
+        _with_bars(axis, found[found["arm"] == arm].sort_values("data.n_real"), color=ARMS[parse_arm(arm)[0]].colour)
         _of_sizes(axis, sorted(found["data.n_real"].unique()))
         axis.set_title(label, loc="left")
     axes[0, 0].set_ylabel("change in accuracy (points)")

@@ -1,38 +1,45 @@
-"""The arms by name: the groups of images that classifiers are compared on, as a user writes them."""
+"""The arms by name: the groups of images that classifiers are compared on. study/arms.py composes their images."""
 
+from collections.abc import Iterable
 from contextlib import suppress
-
-import pandas as pd
+from dataclasses import dataclass
 
 from rag_lib.base import UserError, check_value
-from rag_lib.settings.config import ARMS, REAL_ARMS, ClassifierConfig
 
-MANY = ("generated", "mixed_add")  # the arms that can have several times as many generated images as real ones
+SHARE, TIMES = 0.5, 1  # what an arm that takes one has without a number behind its name
+MOST_TIMES = 100
 
-# the paper's three, and the two that its claim and ours are measured against
-DEFAULT_ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain")
 
-ARM_NAMES = {
-    "generated": "generated images alone",
-    "original": "the original images",
-    "mixed": "half and half",
-    "mixed_add": "all of both",
-    "original_plain": "the original images without random rotation, shift and mirroring",
-    "original_half": "half of the original images",
-    "generated_shuffled": "generated images with shuffled labels",
-    "balanced": "the original images with rare classes topped up by generated ones",
-    "oversampled": "the original images with those of rare classes repeated",
+@dataclass(frozen=True)
+class Arm:
+    """What there is to know of an arm but its images."""
+
+    words: str  # "trained on ...", in sentences and in the documents
+    colour: str
+    # of generated images with their own labels, where classes are as in the real images or in turn; None where labels
+    # are shuffled, and where the arm makes the classes equal: neither can be asked of test images
+    share: float | None
+    gan: bool = True  # whether it needs one
+    takes: str = ""  # the number that may follow its name: a `share` as in mixed:0.25, or `times` as in mixed_add:10
+    default: bool = False  # whether it is compared where the user names none
+
+
+# The paper's three groups, the controls of its claim and of ours, and last those for classes of unequal sizes. Okabe
+# and Ito's colours, which the colour-blind tell apart, but for their yellow, too pale on white; and a grey.
+ARMS = {
+    "generated": Arm("generated images alone", "#E69F00", 1.0, takes="times", default=True),
+    "original": Arm("the original images", "#0072B2", 0.0, gan=False, default=True),
+    "mixed": Arm("half and half", "#009E73", SHARE, takes="share", default=True),
+    "mixed_add": Arm("all of both", "#D55E00", 0.5, takes="times", default=True),
+    "original_plain": Arm(
+        "the original images without random rotation, shift and mirroring", "#56B4E9", 0.0, gan=False, default=True
+    ),
+    "original_half": Arm("half of the original images", "#CC79A7", 0.0, gan=False),
+    "generated_shuffled": Arm("generated images with shuffled labels", "#000000", None),
+    "balanced": Arm("the original images with rare classes topped up by generated ones", "#999933", None),
+    "oversampled": Arm("the original images with those of rare classes repeated", "#808080", None, gan=False),
 }
-
-
-def generated_share(config: ClassifierConfig) -> float | None:
-    """The share of generated images with their own labels in an arm whose classes are as real ones or in turn.
-
-    None where the labels are shuffled, and where the arm makes the classes equal: neither can be asked of test images.
-    """
-    shares = dict.fromkeys(REAL_ARMS, 0.0) | {"generated": 1.0, "mixed": config.share, "mixed_add": 0.5}
-    shares |= dict.fromkeys(("generated_shuffled", "balanced", "oversampled"))
-    return shares[config.arm]
+DEFAULT_ARMS = tuple(name for name, arm in ARMS.items() if arm.default)
 
 
 def parse_arm(spec: str) -> tuple[str, float, int]:
@@ -41,33 +48,39 @@ def parse_arm(spec: str) -> tuple[str, float, int]:
     Both at their defaults where `spec` is but the arm's name. Raises `UserError`.
     """
     name, colon, number = spec.partition(":") if isinstance(spec, str) else (spec, "", "")
-    check_value("arm", name, str, choices=ARMS)
-    share, times = ClassifierConfig.share, ClassifierConfig.times
+    check_value("arm", name, str, choices=tuple(ARMS))
     if not colon:
-        return name, share, times
+        return name, SHARE, TIMES
+    takes = ARMS[name].takes
     with suppress(ValueError):  # where it is no number
-        if name == "mixed" and 0 <= (share := float(number)) <= 1:
-            return name, share, times
-        if name in MANY and number.isdecimal() and 1 <= (times := int(number)) <= 100:
-            return name, share, times
+        if takes == "share" and 0 <= (share := float(number)) <= 1:
+            return name, share, TIMES
+        if takes == "times" and number.isdecimal() and 1 <= (times := int(number)) <= MOST_TIMES:
+            return name, SHARE, times
+    many = " and ".join(name for name, arm in ARMS.items() if arm.takes == "times")
     raise UserError(
-        f"arm = {spec!r} is unknown; mixed takes a share of generated images, as in mixed:0.25; {' and '.join(MANY)} "
-        "take how many times as many, from 1 to 100, as in mixed_add:10; the others take none"
+        f"arm = {spec!r} is unknown; mixed takes a share of generated images, as in mixed:0.25; {many} "
+        f"take how many times as many, from 1 to {MOST_TIMES}, as in mixed_add:10; the others take none"
     )
 
 
-def arm_order(specs: pd.Series) -> list[str]:
+def label_of(name: str, share: float, times: int) -> str:
+    """The arm as `parse_arm` reads it: the name, and what is not at its default."""
+    if ARMS[name].takes == "share" and share != SHARE:
+        return f"{name}:{share:g}"
+    return name if times == TIMES else f"{name}:{times}"
+
+
+def generated_share(name: str, share: float) -> float | None:
+    """`Arm.share`, or this one where the arm takes any."""
+    return share if ARMS[name].takes == "share" else ARMS[name].share
+
+
+def arm_order(specs: Iterable[str]) -> list[str]:
     """The arms that occur, as `parse_arm` reads them: the paper's groups first, each before its variants."""
 
     def place(spec: str) -> tuple[int, bool, float, int]:
         name, *numbers = parse_arm(spec)
-        return ARMS.index(name), spec != name, *numbers
+        return list(ARMS).index(name), spec != name, *numbers
 
-    return sorted(specs.unique(), key=place)
-
-
-def label_of(config: ClassifierConfig) -> str:
-    """The arm as `parse_arm` reads it: the name, and what is not at its default."""
-    if config.arm == "mixed" and config.share != ClassifierConfig.share:
-        return f"mixed:{config.share:g}"
-    return config.arm if config.times == ClassifierConfig.times else f"{config.arm}:{config.times}"
+    return sorted(dict.fromkeys(specs), key=place)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from rag_lib.base import UserError
+from rag_lib.settings.arms import ARMS, MOST_TIMES, SHARE, TIMES
 from rag_lib.settings.checked import Checked, setting
 
 # Bumped with any change of the numbers that a config gives, so that old runs are not reused.
@@ -17,10 +18,6 @@ NUMERICS = 2
 
 PAPER_CLASSIFIERS = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
 CLASSIFIERS = (*PAPER_CLASSIFIERS, "fast_cnn")
-# the paper's three groups, then the controls (study/arms.py says what each is)
-STUDY_ARMS = ("generated", "original", "mixed", "mixed_add", "original_plain", "original_half", "generated_shuffled")
-ARMS = (*STUDY_ARMS, "balanced", "oversampled")  # the last two are for classes of unequal sizes
-REAL_ARMS = ("original", "original_plain", "original_half", "oversampled")  # they need no generator
 
 
 @dataclass(frozen=True)
@@ -92,9 +89,10 @@ class ClassifierConfig(Checked):
 
     data: DataConfig = DataConfig()
     gan: GanConfig | None = None  # the generator of the arm's synthetic images; None: the arm needs none
-    arm: str = setting("original", choices=ARMS)  # the group of images it learns from
-    share: float = setting(0.5, low=0, high=1, added=True)  # of generated images in the arm `mixed`
-    times: int = setting(1, low=1, high=100, added=True)  # generated images a real one in `generated` and `mixed_add`
+    arm: str = setting("original", choices=tuple(ARMS))  # the group of images it learns from
+    share: float = setting(SHARE, low=0, high=1, added=True)  # of generated images in the arm `mixed`
+    # generated images a real one in `generated` and `mixed_add`
+    times: int = setting(TIMES, low=1, high=MOST_TIMES, added=True)
     model: str = "cnn"  # one of CLASSIFIERS, or timm:NAME
     stem: str = setting("imagenet", choices=("imagenet", "cifar"))  # of a ResNet: stride 4, or 3 x 3 at full size
     seed: int = setting(0, low=0)
@@ -113,7 +111,7 @@ class ClassifierConfig(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        if (self.arm in REAL_ARMS) != (self.gan is None):
+        if ARMS[self.arm].gan == (self.gan is None):
             raise UserError(f"classifier.arm = {self.arm!r} and classifier.gan = {self.gan} do not go together")
         if self.arm == "balanced" and self.gan.labels == "pseudo":
             raise UserError(

@@ -113,7 +113,7 @@ def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
     composition, so half real and half generated for `mixed`; none where there are no such (`generated_share`).
     """
     real, generated = run.metrics["test_accuracy"], run.metrics.get("generated_accuracy", 0.0)
-    share = generated_share(config)
+    share = generated_share(config.arm, config.share)
     own = None if share is None else round(100 * ((1 - share) * real + share * generated), 4)
     settings = as_dict(config)
     data = settings.pop("data")
@@ -122,7 +122,7 @@ def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
         "run_id": run.id,
         "dataset": data.pop("dataset"),
         "classifier": settings.pop("model"),
-        "arm": label_of(config),
+        "arm": label_of(config.arm, config.share, config.times),
         "replicate": data.pop("split_seed"),
         "seed": settings.pop("seed"),
         "val_accuracy": round(100 * run.metrics["val_accuracy"], 4),

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from rag_lib.base import UserError, check_value
-from rag_lib.settings.config import REAL_ARMS, Settings
+from rag_lib.settings.arms import ARMS, parse_arm
+from rag_lib.settings.config import Settings
 from rag_lib.study.overrides import check_arms, check_overrides
 from rag_lib.study.plan import ids_of
 from rag_lib.study.resolve import settings_for
@@ -59,7 +60,7 @@ def ablation(
         check_value("factors", factor, str, choices=tuple(ABLATION))
     given = {"arms": ABLATION_ARMS} | {k: v for k, v in parameters.items() if v is not None}
     arms = check_arms(given["arms"])
-    if len(arms) != 1 or arms[0] in REAL_ARMS:
+    if len(arms) != 1 or not ARMS[parse_arm(arms[0])[0]].gan:
         raise UserError(f'arms = {list(arms)} must be one arm with generated images, such as ["generated"]')
     unvaried = make(**given)
     if len(unvaried.classifiers) != 1:

@@ -16,9 +16,9 @@ from rag_lib.data.datasets import Splits
 from rag_lib.gan.train import join, per_class, train_gan
 from rag_lib.gan.watch import Warnings, Watch
 from rag_lib.runtime.store import Run, finished, names_itself, opened, run_id
-from rag_lib.settings.arms import label_of, parse_arm
+from rag_lib.settings.arms import ARMS, label_of, parse_arm
 from rag_lib.settings.checked import Checked
-from rag_lib.settings.config import REAL_ARMS, DataConfig, GanConfig, QualityConfig, Settings, from_dict
+from rag_lib.settings.config import DataConfig, GanConfig, QualityConfig, Settings, from_dict
 from rag_lib.study.arms import images_for
 from rag_lib.study.resolve import configs, replicate
 from rag_lib.synthetic.quality import assess
@@ -50,7 +50,8 @@ def jobs(studies: Sequence[Settings]) -> list[Job]:
         gan = (of_gan["gan"].id,) if of_gan else ()
         classifiers = configs(cell)
         for i, config in enumerate(classifiers, 1):
-            title = f"{of_study}[{i}/{len(classifiers)}] {config.model}, {label_of(config)}, seed {config.seed}"
+            arm = label_of(config.arm, config.share, config.times)
+            title = f"{of_study}[{i}/{len(classifiers)}] {config.model}, {arm}, seed {config.seed}"
             planned.append(Job("classifier", config, cell.data, gan if config.gan else (), title))
     first = {job.id: job for job in reversed(planned)}  # a judge may be one of the compared classifiers, too
     return [job for job in planned if first[job.id] is job]
@@ -73,7 +74,7 @@ def replicates_of(studies: Sequence[Settings]) -> list[Settings]:
 
 
 def needs_gan(settings: Settings) -> bool:
-    return any(parse_arm(spec)[0] not in REAL_ARMS for spec in settings.arms)
+    return any(ARMS[parse_arm(spec)[0]].gan for spec in settings.arms)
 
 
 def ids_of(studies: Sequence[Settings]) -> dict[str, list[str]]:

@@ -11,10 +11,9 @@ from rag_lib.data.datasets import DATASETS, content_of
 from rag_lib.gan.attention import attention_module
 from rag_lib.runtime.numerics import pick_device
 from rag_lib.runtime.progress import progress_mode
-from rag_lib.settings.arms import DEFAULT_ARMS, parse_arm
+from rag_lib.settings.arms import ARMS, DEFAULT_ARMS, parse_arm
 from rag_lib.settings.config import (
     PAPER_CLASSIFIERS,
-    REAL_ARMS,
     ClassifierConfig,
     DataConfig,
     EngineConfig,
@@ -117,7 +116,7 @@ def configs(settings: Settings) -> list[ClassifierConfig]:
         replace(
             classifier,
             data=preprocessing(name, settings.data),
-            gan=None if name in REAL_ARMS else settings.gan,
+            gan=settings.gan if ARMS[name].gan else None,
             arm=name,
             share=share,
             times=times,
