@@ -7,12 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 from rag_lib.base import UserError, check_value
-from rag_lib.settings.arms import parse_arm
+from rag_lib.settings.arms import DEFAULT_ARMS, parse_arm
 from rag_lib.settings.checked import Checked
-from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, DataConfig, EngineConfig, GanConfig, QualityConfig
+from rag_lib.settings.config import CLASSIFIERS, CONFIGS, EngineConfig
 
-SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "quality": QualityConfig}
-SECTIONS |= {"engine": EngineConfig}
+SECTIONS = {name: CONFIGS[name] for name in ("data", "gan", "classifier", "quality")} | {"engine": EngineConfig}
 # What the study itself sets for each run, so nobody can override it.
 RESERVED = {"dataset", "content", "data", "seed", "gan", "arm", "model", "share", "times"}
 RESERVED |= {"labeller", "only_class", "judge"}
@@ -38,21 +37,40 @@ def check_arms(arms: Sequence[str]) -> tuple[str, ...]:
     return tuple(arms)
 
 
-def hash_of_variant(seed: int, overrides: Mapping[str, Any]) -> str:
-    """Six digits that tell a study's figures and notebooks from those of the preset itself."""
-    return hashlib.sha256(repr((seed, sorted(overrides.items(), key=str))).encode()).hexdigest()[:6]
+def variant_of(seed: int, overrides: Mapping[str, Any], **given: Any) -> str:
+    """Six digits that tell a study's figures and notebooks from those of the preset itself, which has none.
 
-
-def apply(deltas: Mapping[str, Any], values: dict[str, dict[str, Any]]) -> None:
-    """Enters `"section.field"` deltas into `values[section][field]`; raises `UserError` for an unknown one.
-
-    A later delta for every classifier replaces an earlier one for a single classifier.
+    `given`: its arms, its replicates, and the content of an own folder, since two folders can have one name.
     """
-    for key, value in deltas.items():
+    usual = {"arms": DEFAULT_ARMS, "replicates": 1, "content": ""}
+    unusual = {key: value for key, value in given.items() if value != usual[key]}
+    unusual |= {key: value for key, value in overrides.items() if not key.startswith("engine.")}
+    text = repr((seed, sorted(unusual.items(), key=str)))
+    return hashlib.sha256(text.encode()).hexdigest()[:6] if seed or unusual else ""
+
+
+def fields_of(section: str, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What layers of `"section.field"` deltas make of a section's fields: the last that sets one decides.
+
+    `section` may be one classifier: a layer's deltas for it come after those for every classifier.
+    """
+    sections = (section,) if section in SECTIONS else ("classifier", section)
+    return {
+        key.rpartition(".")[2]: value
+        for deltas in layers
+        for one in sections
+        for key, value in deltas.items()
+        if key.rpartition(".")[0] == one
+    }
+
+
+def check_names(deltas: Mapping[str, Any]) -> None:
+    """Raises `UserError` for a delta that is unknown, or the study's own to set."""
+    for key in deltas:
         section, _, name = str(key).rpartition(".")
         is_classifier = section in CLASSIFIERS or section.startswith("timm:")
         known = {f.name for f in fields(SECTIONS.get("classifier" if is_classifier else section, Checked))}
-        if name not in known - RESERVED:
+        if key != "classifiers" and name not in known - RESERVED:
             allowed = [f"{s}.{f.name}" for s, cls in SECTIONS.items() for f in fields(cls) if f.name not in RESERVED]
             close = difflib.get_close_matches(str(key), allowed, 1)
             guess = f"did you mean {close[0]}? " if close else ""
@@ -60,19 +78,18 @@ def apply(deltas: Mapping[str, Any], values: dict[str, dict[str, Any]]) -> None:
                 f"override {key!r} is unknown; {guess}allowed: classifiers, {', '.join(allowed)}, "
                 "and a classifier's name in place of the word classifier"
             )
-        if section == "classifier":
-            for one in set(values) - set(SECTIONS):
-                if f"{one}.{name}" not in deltas:
-                    values[one].pop(name, None)
-        values.setdefault(section, {})[name] = value
 
 
-def check_classifiers(classifiers: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """`{"cnn": 3}` as `(("cnn", 3),)`; raises `UserError` for an unknown name or fewer than one seed."""
+def check_classifiers(classifiers: Mapping[str, int], overrides: Mapping[str, Any]) -> None:
+    """Raises `UserError` for an unknown name, fewer than one seed, and an override of a classifier of another name."""
     if not isinstance(classifiers, Mapping) or not classifiers:
         raise UserError(f'classifiers = {classifiers!r} must be a dictionary of seeds such as {{"cnn": 3}}')
     for name, seeds in classifiers.items():
         if not str(name).startswith("timm:"):
             check_value("classifier", name, str, choices=(*CLASSIFIERS, "timm:NAME"))
         check_value(f"classifiers[{name!r}] (seeds)", seeds, int, low=1)
-    return tuple(classifiers.items())
+    for key in overrides:
+        section = key.rpartition(".")[0]
+        if section not in ("", *SECTIONS, "cnn", *classifiers):  # cnn is the judge, too
+            trained = ", ".join(classifiers)
+            raise UserError(f"override {key!r} is of no use: {section} is not among the classifiers ({trained})")

@@ -1,6 +1,7 @@
 """A study as settings: the paper, then the deltas of a dataset, of a preset and of the caller."""
 
 import os
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from rag_lib.settings.config import (
 )
 from rag_lib.settings.presets import PRESETS, PRESETS_OF
 from rag_lib.study.arms import preprocessing
-from rag_lib.study.overrides import SECTIONS, apply, check_arms, check_classifiers, check_overrides, hash_of_variant
+from rag_lib.study.overrides import check_arms, check_classifiers, check_names, check_overrides, fields_of, variant_of
 
 LABELLER_SEED = 1_000
 # Between the seeds of two draws' classifiers: where all draws shared them, what a seed does would be the same in every
@@ -56,38 +57,27 @@ def resolve(
     check_value("preset", preset, str, choices=tuple(PRESETS))
     check_value("seed", seed, int, low=0)
     overrides = check_overrides(overrides)
-    classifiers: Mapping[str, int] = dict.fromkeys(PAPER_CLASSIFIERS, 1)
-    values: dict[str, dict[str, Any]] = {}
-    for deltas in (DATASETS[kind], PRESETS[preset], PRESETS_OF.get((preset, kind), {}), overrides):
-        classifiers = deltas.get("classifiers", classifiers)
-        apply({key: value for key, value in deltas.items() if key != "classifiers"}, values)
-    data = DataConfig(dataset=dataset, content=content, **values.get("data", {}))
+    layers = (DATASETS[kind], PRESETS[preset], PRESETS_OF.get((preset, kind), {}), overrides)
+    merged = ChainMap(*reversed(layers))
+    seeds = merged.get("classifiers", dict.fromkeys(PAPER_CLASSIFIERS, 1))
+    check_names(merged)
+    check_classifiers(seeds, overrides)
+    data = DataConfig(dataset=dataset, content=content, **fields_of("data", layers))
 
     def classifier(name: str) -> ClassifierConfig:
-        own = values.get("classifier", {}) | values.get(name, {})
+        own = fields_of(name, layers)
         return ClassifierConfig(data=data, model=name, seed=SEEDS_OF_A_DRAW * data.split_seed, **own)
 
-    seeds = check_classifiers(classifiers)
-    for key in overrides:
-        section = str(key).rpartition(".")[0]
-        if section and section not in (*SECTIONS, "cnn", *dict(seeds)):
-            trained = ", ".join(dict(seeds))
-            raise UserError(f"override {key!r} is of no use: {section} is not among the classifiers ({trained})")
     judge = classifier("cnn")
-    of_gan = values.get("gan", {})
     # another seed than the judge's, who would meet its own labels; of one recipe they still agree more than strangers
-    labeller = replace(judge, seed=judge.seed + LABELLER_SEED) if of_gan.get("labels") == "pseudo" else None
-    gan = GanConfig(data=data, seed=seed, labeller=labeller, **of_gan)
-    quality = QualityConfig(gan, judge, **values.get("quality", {}))
+    labeller = replace(judge, seed=judge.seed + LABELLER_SEED) if merged.get("gan.labels") == "pseudo" else None
+    gan = GanConfig(data=data, seed=seed, labeller=labeller, **fields_of("gan", layers))
+    quality = QualityConfig(gan, judge, **fields_of("quality", layers))
     check_value("replicates", replicates, int, low=1)
     arms = check_arms(DEFAULT_ARMS if arms is None else arms)
-    unusual = {"arms": arms} if arms != DEFAULT_ARMS else {}
-    unusual |= {"replicates": replicates} if replicates > 1 else {}
-    unusual |= {"content": content} if content else {}  # two folders can have one name
-    unusual |= {key: value for key, value in overrides.items() if not key.startswith("engine.")}
-    variant = "" if seed == 0 and not unusual else hash_of_variant(seed, unusual)
-    trained = tuple((classifier(name), n) for name, n in seeds)
-    engine = EngineConfig(**values.get("engine", {}))
+    variant = variant_of(seed, overrides, arms=arms, replicates=replicates, content=content)
+    trained = tuple((classifier(name), n) for name, n in seeds.items())
+    engine = EngineConfig(**fields_of("engine", layers))
     return Settings(dataset, preset, variant, data, gan, trained, quality, arms, replicates, engine)
 
 
@@ -147,13 +137,13 @@ def settings_for(
     that has it already; otherwise all of the folder is read. `RAG_SMOKE=1` in the environment replaces any preset by
     `smoke`. Raises `UserError`.
     """
-    deltas = check_overrides(overrides) | ({"engine.name": engine} if engine != "local" else {})
-    steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
-    deltas |= {name: n for name, n in steps.items() if n is not None}
+    short = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
+    short |= {"engine.name": None if engine == "local" else engine}
+    deltas = {**check_overrides(overrides), **{key: value for key, value in short.items() if value is not None}}
     for check in (pick_device, progress_mode, check_results_dir):
         check()  # refuses what the environment asks for in vain, even where runs are reused
-    given = {"arms": arms, "replicates": replicates}
-    settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing
+    given = {"seed": seed, "overrides": deltas, "arms": arms, "replicates": replicates}
+    settings = resolve(dataset, preset, **given)  # names and types first: they cost nothing
     check_value("RAG_SMOKE", os.environ.get("RAG_SMOKE", ""), str, choices=("", "0", "1"))
     if os.environ.get("RAG_SMOKE") == "1":
         preset = "smoke"
@@ -161,6 +151,5 @@ def settings_for(
     for classifier, _ in settings.classifiers:
         if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells
             build(classifier, n_classes=2)
-    settings = resolve(dataset, preset, seed, deltas, content_of(dataset) if content is None else content, **given)
     configs(settings)  # refuses an arm that the generator cannot serve
-    return settings
+    return resolve(dataset, preset, content=content_of(dataset) if content is None else content, **given)
