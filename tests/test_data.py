@@ -372,7 +372,8 @@ def test_a_dataset_with_one_file_missing_is_refused(empty, name):
         ({"stored_size": 32, "channels": 3}, (3, 32, 32)),
     ],
 )
-def test_channels_or_a_size_that_a_named_dataset_does_not_have_are_refused(empty, fields, expected):
+def test_channels_or_a_size_that_a_named_dataset_does_not_have_are_refused(empty, fields, expected, monkeypatch):
+    monkeypatch.setattr(data, "FASHION_MNIST_MD5", SMALL_MD5)
     write_idx_files(empty / "FashionMNIST" / "raw")
     parts = ["data.channels and data.stored_size", expected, "fashion_mnist", (1, 28, 28)]
     with pytest.raises(UserError, match=one_line(*parts)):
