@@ -10,7 +10,7 @@ from rag_lib.data.datasets import Splits
 from rag_lib.gan.watch import Watch
 from rag_lib.runtime.store import Run, run_id
 from rag_lib.runtime.tables import collect
-from rag_lib.settings.arms import generated_share, label_of
+from rag_lib.settings.arms import ARMS, label_of
 from rag_lib.settings.config import ClassifierConfig, GanConfig, Settings, as_dict
 from rag_lib.study.arms import splits_of
 from rag_lib.study.engines import Engine, engine_of
@@ -110,10 +110,10 @@ def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
     """One line of the tidy table: accuracies in percent, then every field of the config and of its GAN's.
 
     `test_accuracy`: on the real test images. `own_test_accuracy`: on held-out images of the arm's own
-    composition, so half real and half generated for `mixed`; none where there are no such (`generated_share`).
+    composition, so half real and half generated for `mixed`; none where there are no such (`Arm.share`).
     """
     real, generated = run.metrics["test_accuracy"], run.metrics.get("generated_accuracy", 0.0)
-    share = generated_share(config.arm, config.share)
+    share = config.share if config.arm == "mixed" else ARMS[config.arm].share
     own = None if share is None else round(100 * ((1 - share) * real + share * generated), 4)
     settings = as_dict(config)
     data = settings.pop("data")
