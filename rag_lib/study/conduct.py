@@ -46,7 +46,7 @@ def enter(job: Job, runs: Mapping[str, Run]) -> dict[str, Any]:
         gan = runs[job.needs[0]]
         new, of_row = quality_row(job.config.gan, gan, done), [done, gan]
     else:
-        new, of_row = row(job.config, done), [done]
+        new, of_row = classifier_row(job.config, done), [done]
     collect(TABLES[job.kind], pd.DataFrame([new]), of_row)
     return new
 
@@ -106,7 +106,7 @@ def gan_columns(config: GanConfig | None) -> dict[str, Any]:
     return columns | {"gan.labeller": labeller and run_id("classifier", labeller)}
 
 
-def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
+def classifier_row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
     """One line of the tidy table: accuracies in percent, then every field of the config and of its GAN's.
 
     `test_accuracy`: on the real test images. `own_test_accuracy`: on held-out images of the arm's own
