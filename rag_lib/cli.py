@@ -91,9 +91,8 @@ def gallery(options: argparse.Namespace) -> None:
     splits = load(settings.data)
     gan = study.run_gan(settings, splits)
     charts.use_style()
-    figure = galleries.gallery(
-        splits.train, generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0)
-    )
+    generated = generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0)
+    figure = galleries.gallery(splits.train, generated)
     print(charts.save(figure, f"gallery-{settings.name}", picture=True))
 
 
@@ -105,9 +104,8 @@ def low_data(options: argparse.Namespace) -> None:
     try:
         sizes = [int(n) for n in options.n_real.split(",")]
     except ValueError as e:
-        raise UserError(
-            f"--n-real {options.n_real!r} must be whole numbers with commas between, such as 100,600"
-        ) from e
+        text = f"--n-real {options.n_real!r} must be whole numbers with commas between, such as 100,600"
+        raise UserError(text) from e
     compute("low-data", parameters(options) | {"n_real": sizes}, options.dry_run)
 
 
