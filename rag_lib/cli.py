@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     result = Parser(prog="python -m rag_lib", description=rag_lib.__doc__.partition("\n")[0])
     commands = result.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
     for command, text in (
         (train, "train the GAN (notebook 01)"),
         (gallery, "draw real and generated images side by side (notebook 02)"),
@@ -55,31 +61,22 @@ def parser() -> argparse.ArgumentParser:
         (ablation, "compare the variants of the GAN (notebook 04)"),
         (notebooks, "execute the notebooks 01 to 03 with papermill into results/notebooks, then print the table"),
     ):
-        sub = commands.add_parser(command.__name__.replace("_", "-"), help=text, description=text)
-        add_study_options(sub, command.__name__)
-        sub.set_defaults(command=command)
+        add_study_options(add(command.__name__.replace("_", "-"), command, text), command.__name__)
     text = "compute what is missing of a published study, by its name in results/studies.toml, and print its tables"
-    sub = commands.add_parser("study", help=text, description=text)
+    sub = add("study", published_study, text)
     sub.add_argument("name", help="such as few_digits")
     add_engine_options(sub)
-    sub.set_defaults(command=published_study)
-    text = "write a generator's images as an image folder with a datasheet"
-    sub = commands.add_parser("export", help=text, description=text)
+    sub = add("export", export_images, "write a generator's images as an image folder with a datasheet")
     sub.add_argument("run", help="the name or the folder of a GAN's run, a generator.safetensors, or mnist")
     sub.add_argument("folder", type=Path, help="a new folder, which gets one subfolder a class")
     sub.add_argument("--images", type=int, default=10_000, help="how many in total (default: 10000)")
     sub.add_argument("--seed", type=int, default=0, help="of the images (default: 0)")
-    sub.set_defaults(command=export_images)
-    text = "put a run's generator beside those that come with the study"
-    sub = commands.add_parser("publish", help=text, description=text)
+    sub = add("publish", publish_generator, "put a run's generator beside those that come with the study")
     sub.add_argument("run", help="the name of a GAN's finished run")
     sub.add_argument("name", help="a new one, for load_generator and notebook 02")
-    sub.set_defaults(command=publish_generator)
-    sub = commands.add_parser("runs", help="list the runs under results/runs", description="list or clean the runs")
-    sub.add_argument(
-        "--clean", action="store_true", help="remove those that are stale, or unfinished without a checkpoint"
-    )
-    sub.set_defaults(command=runs)
+    sub = add("runs", runs, "list or clean the runs under results/runs")
+    text = "remove those that are stale, or unfinished without a checkpoint"
+    sub.add_argument("--clean", action="store_true", help=text)
     return result
 
 
@@ -94,9 +91,8 @@ def gallery(options: argparse.Namespace) -> None:
     splits = load(settings.data)
     gan = study.run_gan(settings, splits)
     charts.use_style()
-    figure = galleries.gallery(
-        splits.train, generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0)
-    )
+    generated = generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0)
+    figure = galleries.gallery(splits.train, generated)
     print(charts.save(figure, f"gallery-{settings.name}", picture=True))
 
 
@@ -108,9 +104,8 @@ def low_data(options: argparse.Namespace) -> None:
     try:
         sizes = [int(n) for n in options.n_real.split(",")]
     except ValueError as e:
-        raise UserError(
-            f"--n-real {options.n_real!r} must be whole numbers with commas between, such as 100,600"
-        ) from e
+        text = f"--n-real {options.n_real!r} must be whole numbers with commas between, such as 100,600"
+        raise UserError(text) from e
     compute("low-data", parameters(options) | {"n_real": sizes}, options.dry_run)
 
 

@@ -31,10 +31,8 @@ def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
         text = "draws of the real images, each with a GAN of its own (default: 1; 5 give a verdict)"
         sub.add_argument("--replicates", type=int, default=1, help=text)
         add_engine_options(sub)
-    sub.add_argument(
-        "--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
-        help="any other field, such as gan.lr=1e-4; may be given again",
-    )  # fmt: skip
+    text = "any other field, such as gan.lr=1e-4; may be given again"
+    sub.add_argument("--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[], help=text)
     if command == "low_data":
         sub.add_argument("--n-real", default="100,600", help="real images in total, commas between (default: 100,600)")
     if command == "ablation":

@@ -70,7 +70,7 @@ def test_ways_and_views_can_be_drawn(generator):
     assert {x.shape[1:] for x in views.values()} == {(3, 28, 28)}
     for pictures in (ways["within"], ways["between"], views):
         if pictures:
-            charts.plt.close(galleries.rows(pictures))
+            charts.plt.close(galleries.picture_rows(pictures))
 
 
 def test_each_control_of_the_explorer_changes_the_picture_or_says_why_not(generator):
@@ -106,7 +106,7 @@ def test_a_picture_stands_in_for_the_explorer(generator, monkeypatch, results):
     monkeypatch.setattr(interactive, "display", lambda bundle, **how: shown.append((bundle, how)))
     for live in (False, True):
         monkeypatch.setattr(interactive, "live_front_end", lambda live=live: live)
-        figure = galleries.rows(latent.attention_views(generator))
+        figure = galleries.picture_rows(latent.attention_views(generator))
         interactive.show(generator, figure, "attention_over", "The attention map of each SPAM.")
         assert figure.number not in charts.plt.get_fignums()
     (picture, _), (bundle, how) = shown

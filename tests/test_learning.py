@@ -12,7 +12,7 @@ from rag_lib.base import data_dir
 from rag_lib.data.datasets import load
 from rag_lib.runtime.store import Run
 from rag_lib.study import arms
-from rag_lib.study.arms import TRAIN_SEED, arm
+from rag_lib.study.arms import TRAIN_SEED, compose
 from rag_lib.study.resolve import configs, resolve
 
 pytestmark = pytest.mark.slow
@@ -64,6 +64,6 @@ def test_shuffled_labels_teach_nothing(digits):
     accuracies = []
     for seed in range(seeds):
         config = replace(classifier, arm="generated_shuffled", gan=settings.gan, seed=seed)
-        images = {"test": digits.test, "val": digits.val, "train": arm(config, digits.train, digits.train)}
+        images = {"test": digits.test, "val": digits.val, "train": compose(config, digits.train, digits.train)}
         accuracies.append(train_classifier(config, images).metrics["test_accuracy"])
     assert sum(accuracies) / seeds < 0.2

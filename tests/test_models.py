@@ -10,14 +10,14 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from rag_lib.base import UserError
-from rag_lib.classifiers.networks import FastCNN, build_classifier
+from rag_lib.classifiers.networks import FastCNN, build
 from rag_lib.gan import fast_convolution
-from rag_lib.gan.attention import SPAM, attention_module
+from rag_lib.gan.attention import ATTENTION, SPAM, Residual, attention_module
 from rag_lib.gan.fast_convolution import Conv2d, ConvToPoint, ConvTranspose2d, DConvOfPoint, weight_gradient
 from rag_lib.gan.networks import ConditionalBatchNorm, Discriminator, Generator, OnePerClass
 from rag_lib.gan.train import discriminate, n_parameters
 from rag_lib.runtime.numerics import autocast
-from rag_lib.settings.config import CLASSIFIERS, DataConfig, GanConfig
+from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, DataConfig, GanConfig
 
 SIZES = [(28, 1), (28, 3), (32, 1), (32, 3)]
 
@@ -25,6 +25,11 @@ SIZES = [(28, 1), (28, 3), (32, 1), (32, 3)]
 def gan_config(size: int = 28, channels: int = 1, **changes) -> GanConfig:
     data = DataConfig(size=size, stored_size=32, channels=channels)
     return GanConfig(data=data, **{"width": 8, **changes})
+
+
+def classifier(name: str, size: int = 28, channels: int = 1, stem: str = "imagenet", n_classes: int = 10) -> nn.Module:
+    data = DataConfig(size=size, stored_size=32, channels=channels)
+    return build(ClassifierConfig(data=data, model=name, stem=stem), n_classes)
 
 
 def spam_in_numpy(x: np.ndarray, weight: np.ndarray, scale: float, shift: float, eps: float) -> np.ndarray:
@@ -111,14 +116,14 @@ def test_discriminator_gives_one_logit_an_image_and_obeys_the_label(size, channe
 @pytest.mark.parametrize("name", [*CLASSIFIERS, "timm:resnet10t"])
 @pytest.mark.parametrize(("size", "channels", "stem"), [(28, 1, "imagenet"), (32, 3, "cifar")])
 def test_classifiers_take_small_images_of_any_colour(name, size, channels, stem):
-    model = build_classifier(name, stem, channels, size, n_classes=7)
+    model = classifier(name, size, channels, stem, n_classes=7)
     assert model(torch.zeros(2, channels, size, size)).shape == (2, 7)
 
 
 def test_resnets_stem_keeps_the_resolution_only_for_cifar():
     shapes = {}
     for stem in ("imagenet", "cifar"):
-        model = build_classifier("resnet18", stem, 3, 32, n_classes=10)
+        model = classifier("resnet18", 32, 3, stem)
         model.layer1.register_forward_hook(lambda m, i, out, stem=stem: shapes.update({stem: out.shape[-1]}))
         model(torch.zeros(2, 3, 32, 32))
     assert shapes == {"imagenet": 8, "cifar": 32}
@@ -133,24 +138,24 @@ def test_resnets_stem_keeps_the_resolution_only_for_cifar():
 )
 def test_a_timm_model_that_cannot_serve_is_refused_in_one_line(name, message):
     with pytest.raises(UserError, match=message) as error:
-        build_classifier(name, "imagenet", 1, 28, n_classes=10)
+        classifier(name)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "build",
+    "make",
     [
-        lambda: build_classifier("timm:resnet10t", "imagenet", 1, 28, n_classes=10),
+        lambda: classifier("timm:resnet10t"),
         lambda: attention_module("cbam", channels=8, residual=True),
     ],
     ids=["classifier", "attention"],
 )
-def test_without_timm_one_line_says_how_this_clone_gets_it(build, monkeypatch):
+def test_without_timm_one_line_says_how_this_clone_gets_it(make, monkeypatch):
     """Regression: it named a package of PyPI, where this study is not."""
     for name in ("timm", "timm.layers", "timm.layers.cbam"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=re.escape('needs the package timm: python -m pip install -e ".[timm]"')):
-        build()
+        make()
 
 
 SHAPES = [  # our layer, the same one of torch's, pixels a side of its input
@@ -210,12 +215,12 @@ def test_spectral_norm_bounds_every_layer_and_lets_real_and_generated_images_sha
     torch.testing.assert_close(torch.cat([real, fake]), torch.cat([D(x, y), D(-x, y)]))
 
 
-@pytest.mark.parametrize("name", ["spam", "spam_per_channel", "cbam", "se"])
+@pytest.mark.parametrize("name", [name for name in ATTENTION if name != "none"])
 def test_the_residual_form_adds_the_input_to_every_attention(name):
     torch.manual_seed(0)
     with_residual, x = attention_module(name, 16), torch.randn(4, 16, 7, 7)
     without = attention_module(name, 16, residual=False)
-    inner = with_residual.module if name in ("cbam", "se") else with_residual
+    inner = with_residual.module if isinstance(with_residual, Residual) else with_residual
     without.load_state_dict(inner.state_dict())
     torch.testing.assert_close(with_residual(x), without(x) + x)
 

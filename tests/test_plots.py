@@ -60,8 +60,8 @@ TABLE = pd.DataFrame(
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 HISTORY = pd.DataFrame({"step": [1, 2], "loss_d": 1.0, "loss_g": 1.0, "d_real": 0.5, "d_fake": 0.5, "diversity": 0.9})
 FIGURES = {
-    "rows": lambda: galleries.rows({"stored": images(("a", "b")).x * 0}),
-    "captions": lambda: galleries.rows({"a": images(("a", "b")).x * 0}, {"a": ["b\n→ a very long name"] * 6}),
+    "rows": lambda: galleries.picture_rows({"stored": images(("a", "b")).x * 0}),
+    "captions": lambda: galleries.picture_rows({"a": images(("a", "b")).x * 0}, {"a": ["b\n→ a very long name"] * 6}),
     "accuracy": lambda: charts.accuracy_points(TABLE),  # regression: seaborn's jitter differed from run to run
     "curves": lambda: charts.gan_curves(HISTORY),
 }
@@ -129,7 +129,7 @@ def test_grids_of_the_training_stand_close_under_their_titles(classes, tmp_path)
 
 def test_names_above_images_stand_apart():
     """Regression: airplane and automobile ran into each other."""
-    figure = galleries.rows({"a": images(CIFAR).x[:10]}, {"a": list(CIFAR)})
+    figure = galleries.picture_rows({"a": images(CIFAR).x[:10]}, {"a": list(CIFAR)})
     of_names = boxes(figure, figure.axes[0].texts)
     assert all(left.x1 < right.x0 for left, right in pairwise(of_names))
 

@@ -11,7 +11,7 @@ from IPython.display import DisplayHandle
 from rag_lib import notebook
 from rag_lib.figures import interactive
 from rag_lib.figures.charts import gan_curves
-from rag_lib.gan.watch import FEWEST, Warnings, diversity, findings
+from rag_lib.gan.watch import FEWEST, Alarm, diversity, findings
 from rag_lib.runtime import progress
 from rag_lib.study.resolve import resolve
 
@@ -87,7 +87,7 @@ def test_a_training_shows_every_row_of_its_history_to_who_watches(digits):
 
 
 def test_a_warning_is_printed_once_a_training(capsys, tmp_path):
-    watch = Warnings(CONFIG)
+    watch = Alarm(CONFIG)
     for _ in range(2):
         watch(history(diversity=0.1).to_dict("records"), tmp_path)
     printed = capsys.readouterr().err
@@ -100,7 +100,7 @@ def test_a_warning_is_printed_once_a_training(capsys, tmp_path):
 
 def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits, monkeypatch):
     """Without a browser: what would reach it, and that a front end with widgets is what decides."""
-    assert type(interactive.watcher(CONFIG)) is Warnings
+    assert type(interactive.watcher(CONFIG)) is Alarm
     monkeypatch.setattr(interactive, "live_front_end", lambda: True)
     pictures = []
     for shown in ("display", "update"):

@@ -44,9 +44,8 @@ def with_interval(moments: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
     n = moments["count"]
     error = (moments["std"] / n**0.5).where(n >= MIN_FOR_INTERVAL)
     half = stats.t.ppf((1 + level) / 2, n - 1) * error
-    return pd.DataFrame(
-        {"mean": moments["mean"], "low": moments["mean"] - half, "high": moments["mean"] + half, "n": n}
-    )
+    mean = moments["mean"]
+    return pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half, "n": n})
 
 
 def contrasts(
@@ -66,15 +65,15 @@ def contrasts(
     """
     wide = _wide(table, by, value)
     second = _wide(second_test(table), by, "val_accuracy") if "val_accuracy" in table else wide[:0]
-    whole = table.assign(whole=_is_all_of_mnist(table)).groupby(by, sort=False, dropna=False)["whole"].all()
+    is_whole = (table["dataset"] == "mnist") & (table["data.n_real"] == 0)
+    whole = table.assign(whole=is_whole).groupby(by, sort=False, dropna=False)["whole"].all()
     parts, asked_by_name = [], set(named.values())
     for question, (arm, baseline) in named.items():
         others = [c for c in wide if c.startswith(f"{arm}:") and (c, baseline) not in asked_by_name]
         for variant in [*([arm] if arm in wide else []), *others] if baseline in wide else ():
             moments = _moments(wide, variant, baseline, by)
-            on_val = (
-                with_interval(_moments(second, variant, baseline, by)) if {variant, baseline} <= {*second} else None
-            )
+            has_second = {variant, baseline} <= {*second}
+            on_val = with_interval(_moments(second, variant, baseline, by)) if has_second else None
             level = wide[baseline].groupby(by, sort=False, dropna=False).mean()
             part = with_interval(moments)
             part[["low_90", "high_90"]] = with_interval(moments, 0.9)[["low", "high"]]
@@ -111,9 +110,8 @@ def second_test(table: pd.DataFrame) -> pd.DataFrame:
 
     There these are never trained on, and of equal size in each draw; rates and schedules were chosen on some of them.
     """
-    return table[
-        (table["dataset"] == "mnist") & ((table["data.n_real"] == 0) | (table["data.n_real"] >= MIN_SECOND_TEST))
-    ]
+    n = table["data.n_real"]
+    return table[(table["dataset"] == "mnist") & ((n == 0) | (n >= MIN_SECOND_TEST))]
 
 
 def smallest_effect(all_of_mnist: bool, accuracy: float) -> float:
@@ -195,10 +193,6 @@ def _wide(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
 def _moments(wide: pd.DataFrame, arm: str, baseline: str, by: list[str]) -> pd.DataFrame:
     """Mean, deviation and number of the paired differences in each group."""
     return (wide[arm] - wide[baseline]).dropna().groupby(by, sort=False, dropna=False).agg(["mean", "std", "count"])
-
-
-def _is_all_of_mnist(table: pd.DataFrame) -> pd.Series:
-    return (table["dataset"] == "mnist") & (table["data.n_real"] == 0)
 
 
 @cache

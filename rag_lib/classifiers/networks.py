@@ -1,11 +1,15 @@
 """The classifiers: Table 1's small CNN and torchvision's ResNets, a fast net for colour, any timm model by name."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
 from rag_lib.base import UserError
+from rag_lib.settings.config import ClassifierConfig
 
 
 class CNN(nn.Sequential):
@@ -89,17 +93,22 @@ def resnet(name: str, stem: str, channels: int, n_classes: int) -> nn.Module:
     return model
 
 
-def build_classifier(name: str, stem: str, channels: int, size: int, n_classes: int) -> nn.Module:
-    """The classifier that `name` names: images N x `channels` x `size` x `size` to logits N x `n_classes`.
+# by the config's `model`: what makes one of the stem, the number of channels and that of classes
+NETWORKS: dict[str, Callable[[str, int, int], nn.Module]] = {
+    "cnn": lambda stem, channels, n_classes: CNN(channels, n_classes),
+    "fast_cnn": lambda stem, channels, n_classes: FastCNN(channels, n_classes),
+    **{name: partial(resnet, name) for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
+}
 
-    `name` is `cnn`, `fast_cnn`, `resnet18` to `resnet101`, or `timm:NAME`. Raises `UserError` for a timm model that
-    does not exist or does not take images of this size.
+
+def build(config: ClassifierConfig, n_classes: int) -> nn.Module:
+    """The untrained classifier of this config: images N x C x H x W in [-1, 1] to logits N x `n_classes`.
+
+    Raises `UserError` for a timm model that does not exist or does not take images of this size.
     """
-    if name in ("cnn", "fast_cnn"):
-        return {"cnn": CNN, "fast_cnn": FastCNN}[name](channels, n_classes)
-    if not name.startswith("timm:"):
-        return resnet(name, stem, channels, n_classes)
-    return timm_model(name.removeprefix("timm:"), channels, size, n_classes)
+    if config.model.startswith("timm:"):
+        return timm_model(config.model.removeprefix("timm:"), config.data.channels, config.data.size, n_classes)
+    return NETWORKS[config.model](config.stem, config.data.channels, n_classes)
 
 
 def timm_model(name: str, channels: int, size: int, n_classes: int) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rag_lib.classifiers.networks import FastCNN, build_classifier
+from rag_lib.classifiers.networks import FastCNN, build
 from rag_lib.data.images import Images
 from rag_lib.data.preprocess import draw_preprocessing, preprocess
 from rag_lib.runtime.files import load_weights, save_weights
@@ -97,11 +97,6 @@ def train_classifier(
                 confusion(measured, predicted).to_csv(folder / "confusion.csv")
     save_weights(folder / "predictions.safetensors", kept, {"classes": train.classes})
     return metrics
-
-
-def build(config: ClassifierConfig, n_classes: int) -> nn.Module:
-    """The untrained classifier of this config."""
-    return build_classifier(config.model, config.stem, config.data.channels, config.data.size, n_classes)
 
 
 def load_classifier(run: Run, config: ClassifierConfig, n_classes: int) -> nn.Module:

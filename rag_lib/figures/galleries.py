@@ -83,7 +83,7 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
     return figure
 
 
-def rows(pictures: dict[str, Tensor], captions: dict[str, list[str]] | None = None) -> Figure:
+def picture_rows(pictures: dict[str, Tensor], captions: dict[str, list[str]] | None = None) -> Figure:
     """Draw rows of uint8 images (N x C x H x W), each behind its name, and under a caption each where there are any."""
     texts = {
         name: ["\n".join(wrapped(line, width=10) for line in text.splitlines()) for text in of_row]
@@ -179,24 +179,21 @@ def attention(images: Images, maps: list[Tensor]) -> Figure:
     return figure
 
 
-def samples_dir() -> Path:
-    return results_dir() / "samples"
-
-
 def save_images(images: Images, name: str) -> Path:
     """Writes `results/samples/<name>.png`: the images in a row, lossless; returns its path."""
     n, channels, size, _ = images.x.shape
     strip = images.x.permute(2, 0, 3, 1).reshape(size, n * size, channels).numpy()
     info = PngInfo()
     info.add_text("rag_lib", json.dumps({"y": images.y.tolist(), "classes": images.classes}))
-    samples_dir().mkdir(parents=True, exist_ok=True)
-    Image.fromarray(strip.squeeze(-1) if channels == 1 else strip).save(samples_dir() / f"{name}.png", pnginfo=info)
-    return samples_dir() / f"{name}.png"
+    path = results_dir() / "samples" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(strip.squeeze(-1) if channels == 1 else strip).save(path, pnginfo=info)
+    return path
 
 
 def load_images(name: str) -> Images:
     """The images that `save_images` wrote, or published ones; raises `UserError` where there are none."""
-    path = samples_dir() / f"{name}.png"
+    path = results_dir() / "samples" / f"{name}.png"
     if not path.exists():
         path = PUBLISHED / f"{name}.png"
     if not path.exists():

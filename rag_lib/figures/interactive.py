@@ -17,7 +17,7 @@ from torch import Tensor
 from rag_lib.figures.charts import gan_curves, save
 from rag_lib.figures.galleries import below, step_of
 from rag_lib.gan.networks import Generator, OnePerClass
-from rag_lib.gan.watch import Warnings
+from rag_lib.gan.watch import Alarm
 from rag_lib.runtime.progress import live_front_end
 from rag_lib.settings.config import GanConfig
 from rag_lib.synthetic import latent
@@ -88,12 +88,12 @@ def as_png(x: Tensor) -> bytes:
     return png.getvalue()
 
 
-def watcher(config: GanConfig) -> Warnings:
+def watcher(config: GanConfig) -> Alarm:
     """A figure that moves in JupyterLab; elsewhere progress and warnings as lines, and the figure at the end."""
-    return LiveFigure(config) if live_front_end() else Warnings(config)
+    return LiveFigure(config) if live_front_end() else Alarm(config)
 
 
-class LiveFigure(Warnings):
+class LiveFigure(Alarm):
     """Draw the curves so far and the newest samples, where `handle` is; `notebook.show` puts the whole there."""
 
     def __init__(self, config: GanConfig):

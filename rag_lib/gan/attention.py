@@ -1,5 +1,9 @@
 """The residual attention module, SPAM (Eqs. 2 and 3, Fig. 2), and what the ablation puts in its place."""
 
+from collections.abc import Callable
+from functools import partial
+from pkgutil import resolve_name
+
 from torch import Tensor, nn
 
 from rag_lib.base import UserError
@@ -41,19 +45,25 @@ class Residual(nn.Module):
         return x + self.module(x)
 
 
-def attention_module(name: str, channels: int, residual: bool = True) -> nn.Module:
-    """The module that a config's `attention` names: SPAM, none, timm's CBAM (Woo et al. 2018) or SE (Hu et al. 2018).
+def of_timm(name: str, channels: int, residual: bool) -> nn.Module:
+    """A layer of timm by its full name, within `Residual` or not."""
+    layer = resolve_name(name)(channels)
+    return Residual(layer) if residual else layer
 
-    Raises `UserError` where it wants the package timm, and that is not there.
-    """
-    if name == "none":
-        return nn.Identity()
-    if name.startswith("spam"):
-        return SPAM(channels, per_channel=name == "spam_per_channel", residual=residual)
+
+# by the config's `attention`: what makes one of the number of channels and of `residual`
+ATTENTION: dict[str, Callable[..., nn.Module]] = {
+    "spam": SPAM,
+    "spam_per_channel": partial(SPAM, per_channel=True),
+    "none": nn.Identity,  # which takes any arguments
+    "cbam": partial(of_timm, "timm.layers.cbam:CbamModule"),  # Woo et al. 2018
+    "se": partial(of_timm, "timm.layers:SEModule"),  # Hu et al. 2018
+}
+
+
+def attention_module(name: str, channels: int, residual: bool = True) -> nn.Module:
+    """The module that a config's `attention` names; raises `UserError` where it wants timm, and that is not there."""
     try:
-        from timm.layers import SEModule
-        from timm.layers.cbam import CbamModule
+        return ATTENTION[name](channels, residual=residual)
     except ModuleNotFoundError as e:
         raise UserError(f'gan.attention = {name!r} needs the package timm: python -m pip install -e ".[timm]"') from e
-    module = {"cbam": CbamModule, "se": SEModule}[name](channels)
-    return Residual(module) if residual else module

@@ -54,7 +54,7 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
     return found
 
 
-class Warnings:
+class Alarm:
     """Prints each thing that goes wrong once a training, on stderr."""
 
     handle = None  # IPython's, of a figure that moved: where there is one, the figure of the whole training replaces it

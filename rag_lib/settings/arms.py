@@ -71,11 +71,6 @@ def label_of(name: str, share: float, times: int) -> str:
     return name if times == TIMES else f"{name}:{times}"
 
 
-def generated_share(name: str, share: float) -> float | None:
-    """`Arm.share`, or this one where the arm takes any."""
-    return share if ARMS[name].takes == "share" else ARMS[name].share
-
-
 def arm_order(specs: Iterable[str]) -> list[str]:
     """The arms that occur, as `parse_arm` reads them: the paper's groups first, each before its variants."""
 

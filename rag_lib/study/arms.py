@@ -19,18 +19,16 @@ from rag_lib.synthetic.quality import HELD_OUT_SEED
 TRAIN_SEED = 0  # of the generated images that classifiers are trained on
 
 
-def arm(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Images:
+def compose(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Images:
     """The images that `config.arm` trains on; `real` are N images, `synthetic` at least `n_synthetic` generated ones.
 
-    The paper's groups (section 2.3), of N images each: `generated`, `original`, and `mixed`, N/2 + N/2, or any other
-    `share` of generated images. The controls: `mixed_add`, all N real and N generated ones; `original_plain`, the real
-    ones without random rotation, shift and mirroring (`preprocessing` takes these away; the random crop of images that
-    are stored larger stays); `original_half`, N/2 real ones; `generated_shuffled`, generated ones with their labels
-    permuted, which must teach nothing.
+    The paper's groups (section 2.3) have N images each: `generated`, `original`, and `mixed`, N/2 + N/2, or any other
+    `share` of generated images. Of the controls `mixed_add` has N of each and `original_half` N/2; the labels of
+    `generated_shuffled` must teach nothing; what tells `original_plain` from `original`, `preprocessing` takes away.
     Since a generator does not run dry, `generated` and `mixed_add` can have `times` as many generated images;
     `mixed_add` then has each real one `times`, too, so that half of what is seen stays real.
-    Where classes are of unequal sizes: `balanced`, the real ones, and of each class as many generated ones as it has
-    fewer than the largest; `oversampled`, its control, where real ones of the class, repeated, stand in their place.
+    `balanced` adds as many generated images of each class as it has fewer than the largest; in `oversampled`, its
+    control, real ones of the class, repeated, take their place.
     Real images that are left out are left out class by class. Synthetic images that were generated at the crop's size
     are continued by reflection to the stored size: from there on real and synthetic images take the same way.
     """
@@ -69,8 +67,8 @@ def images_for(config: ClassifierConfig, splits: Splits, gan: Run | None = None)
     """By name: what a classifier is trained on, `train`, and what it is measured on, as `train_classifier` wants it."""
     real = {"val": splits.val, "test": splits.test}
     if config.gan is None:
-        return real | {"train": arm(config, splits.train, None)}
-    train = arm(config, splits.train, synthetic(gan.folder, n_synthetic(config, splits.train), TRAIN_SEED))
+        return real | {"train": compose(config, splits.train, None)}
+    train = compose(config, splits.train, synthetic(gan.folder, n_synthetic(config, splits.train), TRAIN_SEED))
     held_out = synthetic(gan.folder, len(splits.test), HELD_OUT_SEED).padded_to(train.x.shape[-1])
     return real | {"train": train, "generated": held_out}
 

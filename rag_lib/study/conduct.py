@@ -10,7 +10,7 @@ from rag_lib.data.datasets import Splits
 from rag_lib.gan.watch import Watch
 from rag_lib.runtime.store import Run, run_id
 from rag_lib.runtime.tables import collect
-from rag_lib.settings.arms import generated_share, label_of
+from rag_lib.settings.arms import ARMS, label_of
 from rag_lib.settings.config import ClassifierConfig, GanConfig, Settings, as_dict
 from rag_lib.study.arms import splits_of
 from rag_lib.study.engines import Engine, engine_of
@@ -46,7 +46,7 @@ def enter(job: Job, runs: Mapping[str, Run]) -> dict[str, Any]:
         gan = runs[job.needs[0]]
         new, of_row = quality_row(job.config.gan, gan, done), [done, gan]
     else:
-        new, of_row = row(job.config, done), [done]
+        new, of_row = classifier_row(job.config, done), [done]
     collect(TABLES[job.kind], pd.DataFrame([new]), of_row)
     return new
 
@@ -106,14 +106,14 @@ def gan_columns(config: GanConfig | None) -> dict[str, Any]:
     return columns | {"gan.labeller": labeller and run_id("classifier", labeller)}
 
 
-def row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
+def classifier_row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
     """One line of the tidy table: accuracies in percent, then every field of the config and of its GAN's.
 
     `test_accuracy`: on the real test images. `own_test_accuracy`: on held-out images of the arm's own
-    composition, so half real and half generated for `mixed`; none where there are no such (`generated_share`).
+    composition, so half real and half generated for `mixed`; none where there are no such (`Arm.share`).
     """
     real, generated = run.metrics["test_accuracy"], run.metrics.get("generated_accuracy", 0.0)
-    share = generated_share(config.arm, config.share)
+    share = config.share if config.arm == "mixed" else ARMS[config.arm].share
     own = None if share is None else round(100 * ((1 - share) * real + share * generated), 4)
     settings = as_dict(config)
     data = settings.pop("data")

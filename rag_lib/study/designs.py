@@ -7,10 +7,9 @@ from typing import Any
 import pandas as pd
 
 from rag_lib.base import UserError, check_value
-from rag_lib.settings.arms import ARMS, parse_arm
 from rag_lib.settings.config import Settings
-from rag_lib.study.overrides import check_arms, check_overrides
-from rag_lib.study.plan import ids_of
+from rag_lib.study.overrides import check_overrides
+from rag_lib.study.plan import ids_of, needs_gan
 from rag_lib.study.resolve import settings_for
 
 LOW_DATA_ARMS = ("original_plain", "original", "mixed_add", "generated")
@@ -59,10 +58,9 @@ def ablation(
     for factor in factors:
         check_value("factors", factor, str, choices=tuple(ABLATION))
     given = {"arms": ABLATION_ARMS} | {k: v for k, v in parameters.items() if v is not None}
-    arms = check_arms(given["arms"])
-    if len(arms) != 1 or not ARMS[parse_arm(arms[0])[0]].gan:
-        raise UserError(f'arms = {list(arms)} must be one arm with generated images, such as ["generated"]')
     unvaried = make(**given)
+    if len(unvaried.arms) != 1 or not needs_gan(unvaried):
+        raise UserError(f'arms = {list(unvaried.arms)} must be one arm with generated images, such as ["generated"]')
     if len(unvaried.classifiers) != 1:
         raise UserError("the ablation compares by one classifier; override classifiers with one, such as {'cnn': 2}")
     varied = {key for factor in factors for deltas in ABLATION[factor].values() for key in deltas}

@@ -14,7 +14,7 @@ from rag_lib.base import results_dir
 from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import Splits
 from rag_lib.gan.train import join, per_class, train_gan
-from rag_lib.gan.watch import Warnings, Watch
+from rag_lib.gan.watch import Alarm, Watch
 from rag_lib.runtime.store import Run, finished, names_itself, opened, run_id
 from rag_lib.settings.arms import ARMS, label_of, parse_arm
 from rag_lib.settings.checked import Checked
@@ -106,7 +106,7 @@ def _fill(job: Job, needed: Sequence[Run], splits: Splits, folder: Path, watch: 
         return assess(config, *needed, splits.train, splits.val, folder)
     if job.kind == "classifier":
         return train_classifier(config, images_for(config, splits, *needed), folder, job.title)
-    watch = watch or Warnings(config)
+    watch = watch or Alarm(config)
     if config.labels != "per_class":
         return train_gan(config, splits.train, folder, *(run.folder for run in needed), watch=watch)
     parts = []  # a run for each class, so that one that is cut off loses no finished one

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rag_lib.base import UserError, check_results_dir, check_value
-from rag_lib.classifiers.train import build
+from rag_lib.classifiers.networks import build
 from rag_lib.data.datasets import DATASETS, content_of
 from rag_lib.gan.attention import attention_module
 from rag_lib.runtime.numerics import pick_device

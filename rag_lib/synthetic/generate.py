@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rag_lib.base import UserError, check_value
-from rag_lib.classifiers.train import build, predict
+from rag_lib.classifiers.networks import build
+from rag_lib.classifiers.train import predict
 from rag_lib.data.images import Images
 from rag_lib.gan.networks import Generator, OnePerClass
 from rag_lib.runtime.files import load_weights

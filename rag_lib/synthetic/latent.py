@@ -71,10 +71,10 @@ def attention_views(generator: Generator | OnePerClass, n: int = 10) -> dict[str
     """The image of each of the first `n` classes, then the S of every SPAM over it: uint8 rows, N x 3 x H x W."""
     points = [point(generator, c, 0, c, 0, 0.0) for c in range(min(n, generator.n_classes))]
 
-    def row(spam: int | None) -> Tensor:
+    def strip(spam: int | None) -> Tensor:
         return torch.stack([picture(generator, *p, spam).expand(3, -1, -1) for p in points])
 
-    return {"image": row(None)} | {f"S of SPAM {i + 1}": row(i) for i in range(n_maps(generator))}
+    return {"image": strip(None)} | {f"S of SPAM {i + 1}": strip(i) for i in range(n_maps(generator))}
 
 
 def ways(generator: Generator | OnePerClass, n: int = 10, columns: int = 9) -> dict[str, dict[str, Tensor]]:
@@ -83,13 +83,13 @@ def ways(generator: Generator | OnePerClass, n: int = 10, columns: int = 9) -> d
     Generators that know nothing between two classes have no rows there.
     """
 
-    def row(label: int, to_label: int, to_seed: int) -> Tensor:
+    def strip(label: int, to_label: int, to_seed: int) -> Tensor:
         steps = torch.linspace(0, 1, columns).tolist()
         return torch.stack([picture(generator, *point(generator, label, 0, to_label, to_seed, t)) for t in steps])
 
     first = list(enumerate(names(generator)))[:n]
     neighbours = [] if isinstance(generator, OnePerClass) else list(pairwise(first))
     return {
-        "within": {name: row(c, c, 1) for c, name in first},
-        "between": {f"{a} to {b}": row(i, j, 0) for (i, a), (j, b) in neighbours},
+        "within": {name: strip(c, c, 1) for c, name in first},
+        "between": {f"{a} to {b}": strip(i, j, 0) for (i, a), (j, b) in neighbours},
     }

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from rag_lib.classifiers import train as train_classifier
+from rag_lib.classifiers.networks import build
 from rag_lib.data.images import Images
 from rag_lib.data.preprocess import draw_preprocessing, preprocess
 from rag_lib.gan import train as train_gan
@@ -84,7 +84,7 @@ def bare_step(config: GanConfig | ClassifierConfig) -> Callable[[], object]:
             with autocast(precision, device):
                 train_gan.gan_step(G, D, adam_g, adam_d, x, y, z, LOSSES["non_saturating"])
     else:
-        model = train_classifier.build(config, 10).to(device, memory_format=torch.channels_last).train()
+        model = build(config, 10).to(device, memory_format=torch.channels_last).train()
         optimizer = adam(model, config)
 
         def step() -> None:
@@ -124,7 +124,7 @@ def data_seconds(config: GanConfig | ClassifierConfig) -> float:
 def checkpoint_seconds(config: GanConfig | ClassifierConfig) -> float:
     """What writing one checkpoint takes; the training makes do with as many as cost 1% of its time."""
     models = [net(config, 10) for net in (Generator, Discriminator, Generator)] if isinstance(config, GanConfig) else []
-    models = models or [train_classifier.build(config, 10)]
+    models = models or [build(config, 10)]
     optimizers = [adam(model, config) for model in models[:2]]
     for optimizer in optimizers:  # a step of them, since before it they have no state
         for p in optimizer.param_groups[0]["params"]:

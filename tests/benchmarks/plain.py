@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2 as transforms
 
-from rag_lib.classifiers.train import build
+from rag_lib.classifiers.networks import build
 from rag_lib.data.images import Images
 from rag_lib.gan import fast_convolution
 from rag_lib.gan.networks import Discriminator, Generator
