@@ -21,6 +21,7 @@ from rag_lib.overrides import check_overrides
 from rag_lib.paths import results_dir
 from rag_lib.publish_generator import publish
 from rag_lib.runs import clean_runs, finished, list_runs
+from rag_lib.storage import room_for
 
 NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")  # what make study runs
 
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         options = parser().parse_args(arguments)
-        options.command(options)
+        with room_for(f"{options.command.__name__} in {results_dir()}"):
+            options.command(options)
     except UserError as e:
         print(f"Error: {e}", file=sys.stderr)
         return 2

@@ -233,9 +233,9 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
     """
     provenance = pd.DataFrame([{"run_id": run.id, **run.environment()} for run in runs])
     folder = results_dir() / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
     waiting = "another process writes the tables; waiting for it"
     with room_for(f"the table {table} in {folder}"), locked(lock_of("tables"), waiting):
+        folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
             # as text, so that rows that are not replaced stay the same to the letter

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import secrets
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,8 @@ def write_whole(path: Path, *content: bytes | memoryview) -> None:
     Beside the file, flushed to disk, then put in its place. Raises `OSError` where that cannot be done, on a
     full disk for one; the old file is then still there.
     """
-    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    # other hosts and containers have processes of the same number
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{secrets.token_hex(8)}")
     try:
         with open(temporary, "wb") as f:
             f.writelines(content)
@@ -42,10 +44,14 @@ def write_whole(path: Path, *content: bytes | memoryview) -> None:
 
 @contextmanager
 def room_for(what: str):
-    """Raises `UserError` where something inside finds no room on the disk."""
+    """Raises `UserError` where something inside finds no room on the disk, or may not write there."""
     try:
         yield
     except OSError as e:
+        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(
+                f"{what}: {e.strerror} ({e.filename}); set RAG_RESULTS, or RAG_DATA, to a folder of your own"
+            ) from e
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise UserError(f"{what}: {e.strerror}; make room and start again, what is there is used") from e
@@ -58,7 +64,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def sweep(folder: Path) -> None:
     """Removes what a process that was killed while it wrote has left in `folder`; nobody else may be writing there."""
     for path in folder.rglob(f"*{_TEMPORARY}*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
@@ -127,15 +133,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def locked(path: Path, waiting: str):
     """Holds the lock file `path`, alone among all processes; prints `waiting` if another one has it.
 
-    The system frees the lock of a process that dies. The file stays: removing it would let two in.
+    The system frees the lock of a process that dies. The file stays: removing it would let two in. Raises `UserError`
+    where the folder is another user's, read-only, or on a file system without locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(waiting, file=sys.stderr, flush=True)
-        lock.acquire()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            print(waiting, file=sys.stderr, flush=True)
+            lock.acquire()
+    except (OSError, NotImplementedError) as e:
+        why = getattr(e, "strerror", None) or e
+        raise UserError(
+            f"nothing can be locked in {path.parent} ({why}); set RAG_RESULTS to a folder of your own on a local disk"
+        ) from e
     try:
         yield
     finally:
@@ -143,11 +156,13 @@ def locked(path: Path, waiting: str):
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock file `path` now."""
-    if not path.exists():
+    """Whether some process holds the lock file `path` now; False, too, where this user may not ask."""
+    if not os.path.exists(path):
         return False
     try:
         FileLock(path).acquire(blocking=False).lock.release()
     except Timeout:
         return True
+    except (OSError, NotImplementedError):
+        pass
     return False

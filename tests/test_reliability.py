@@ -3,9 +3,11 @@
 docs/reliability.md names these tests. Processes are real, and so are the signals.
 """
 
+import errno
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import torch
 from torch import nn
 
 from rag_lib import checkpoint
+from rag_lib.__main__ import main
 from rag_lib.checkpoint import Steps, checkpoints
 from rag_lib.config import ClassifierConfig, GanConfig
 from rag_lib.errors import UserError
@@ -236,6 +239,28 @@ def test_four_processes_that_ask_for_a_run_at_once_compute_it_once():
     assert found["stderr"].count("waiting for it") == 3
 
 
+def test_a_place_without_locks_is_named_and_listing_needs_none(results, digits):
+    """As a folder of another user's, a read-only one, and a file system without locks refuse one."""
+    run = train_gan(GAN, digits.train)
+    shutil.rmtree(lock_of(run.id).parent)
+    for id in (run.id, run_id("gan", replace(GAN, seed=1))):
+        lock_of(id).mkdir(parents=True)
+    assert list(list_runs()["state"]) == ["finished"]
+    assert train_gan(GAN, digits.train).reused
+    with pytest.raises(UserError, match=r"\.locks \(Is a directory\); set RAG_RESULTS"):
+        train_gan(replace(GAN, seed=1), digits.train)
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_one_may_not_write_to_is_named_by_the_command_line(error, results, monkeypatch, capsys):
+    (results / "runs" / "gan-000000000000").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(OSError(error, "Refused", path)))
+    assert main(["runs", "--clean"]) == 2
+    message = capsys.readouterr().err
+    assert str(results) in message
+    assert message.count("\n") == 1
+
+
 def test_a_run_in_progress_is_listed_as_running_and_not_cleaned_away(results):
     id = run_id("gan", GAN)
     (results / "runs" / id).mkdir(parents=True)
@@ -385,6 +410,15 @@ def test_what_a_kill_left_of_a_table_is_swept_by_the_next_writer(digits, results
     (results / "tables" / "t.csv.tmp17").write_bytes(b"half")
     collect("t", pd.DataFrame([{"run_id": run.id}]), [run])
     assert sorted(p.name for p in (results / "tables").iterdir()) == ["t.csv", "t_provenance.csv"]
+
+
+def test_two_writers_of_one_file_never_share_what_is_not_whole_yet(tmp_path, monkeypatch):
+    """Regression: the process id alone told them apart; two containers' processes both are number 1."""
+    seen, replace_file = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda old, new: (seen.append(old), replace_file(old, new)))
+    write_whole(tmp_path / "file", b"one")
+    write_whole(tmp_path / "file", b"two")
+    assert len(set(seen)) == 2
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
