@@ -25,7 +25,7 @@ from rag_lib import answers, plans, plots, pretrained, report, study
 from rag_lib.__main__ import NOTEBOOKS, main
 from rag_lib.errors import UserError
 from rag_lib.execute import execute as run_notebook
-from rag_lib.notebook import injected_names
+from rag_lib.notebook import check_injected
 from rag_lib.paths import ROOT
 
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
@@ -233,9 +233,32 @@ def test_the_stored_ablation_is_the_published_one(rows_of):
     assert report.level_table(*tables)._repr_html_() in html_of(ABLATION)
 
 
-def test_injected_names_are_those_of_papermills_cell_alone():
-    cells = ["a = 1", "# Parameters\nseed = 3\namp = 'false'\n", "b = 2"]
-    assert injected_names(cells) == ["seed", "amp"]
+FIRST, INJECTED = "seed = 0  # of the GAN\npreset = 'quick'", '# Parameters\nseed = 3\npreset = "quick"\n'
+UNKNOWN = "# Parameters\namp = 'false'\n"
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([FIRST], None),
+        ([FIRST, INJECTED], "papermill's cell sets seed = 3; delete it"),
+        ([FIRST, UNKNOWN], "parameter 'amp' is unknown; this notebook has seed, preset;"),
+        ([FIRST, UNKNOWN, INJECTED], "papermill's cell sets seed = 3; delete it"),  # it was mended
+        ([FIRST, UNKNOWN, FIRST], None),  # it was deleted
+        ([FIRST, INJECTED, FIRST.replace("0", "5"), INJECTED], "papermill's cell sets seed = 3; delete it"),
+        ([FIRST, INJECTED, FIRST.replace("0", "3"), "no Python", INJECTED], None),
+    ],
+)
+def test_of_a_sessions_cells_the_last_that_sets_parameters_counts(cells, said, capsys):
+    """Regression: an edited first cell was ignored silently, and a mended injected one refused until a restart."""
+    shown = ""
+    try:
+        check_injected([*cells, "settings = 1"], ("seed", "preset"))
+    except UserError as e:
+        shown = str(e)
+    shown += capsys.readouterr().out
+    assert shown.startswith(said) if said else not shown
+    assert shown.count("\n") <= 1
 
 
 def test_the_gallery_shows_a_pretrained_generator_without_training_one(execute, digits, results, tmp_path, monkeypatch):
