@@ -8,12 +8,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rag_lib.arms import arm_order
 from rag_lib.config import ARMS
 from rag_lib.paths import results_dir
+from rag_lib.progress import in_kernel
 
 # Okabe and Ito's colours, which the colour-blind tell apart, but for their yellow, too pale on white; and a grey
 _OKABE_ITO = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#999933", "#808080")
@@ -23,7 +25,15 @@ SMALL = 9  # points; of numbers, and of names beside images
 
 
 def use_style() -> None:
-    """Set the study's look: one size of text, and the same file bytes on every run."""
+    """Set the study's look, whatever the environment says: one size of text, and the same file bytes on every run.
+
+    A kernel shows figures, whatever MPLBACKEND; any other process only saves them.
+    """
+    if in_kernel():
+        get_ipython().enable_matplotlib("inline")
+    else:
+        plt.switch_backend("agg")
+    mpl.rcdefaults()  # of a user's own matplotlibrc, text.usetex wants TeX
     sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
     # names of classes may come in any script; the first font that is installed and has the letters is taken
     fonts = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai"]

@@ -171,6 +171,17 @@ def test_a_notebook_without_the_parameter_engine_hears_nothing_of_one(parameters
     assert said.text == f"{sorted(overrides) if kept else ['gan.lr']}\n"
 
 
+def test_a_kernel_shows_figures_whatever_matplotlibs_environment_says(notebook, tmp_path, monkeypatch):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.transparent: True\n")
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    code = "from rag_lib import notebook, plots\nnotebook.settings(dict)\nx = plots.plt.figure().subplots().plot([1])"
+    notebook("", f"{code}\nassert plots.mpl.rcParams['savefig.transparent'] is False")
+    run_notebook("one", tmp_path / "out.ipynb", {})
+    (shown,) = code_cells(tmp_path / "out.ipynb")[-1].outputs
+    assert "image/png" in shown.data
+
+
 def test_a_kernel_that_dies_is_named_in_one_line(notebook, tmp_path):
     notebook("", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(UserError, match="one: its kernel died, as it does where memory runs out"):
