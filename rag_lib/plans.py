@@ -1,7 +1,6 @@
 """The designs of a study as settings, and how long their runs take."""
 
 import hashlib
-import json
 import math
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -16,6 +15,7 @@ from rag_lib.jobs import Job, ids_of
 from rag_lib.overrides import check_arms, check_overrides
 from rag_lib.paths import results_dir
 from rag_lib.runs import finished, names_itself
+from rag_lib.storage import read_json
 from rag_lib.study import settings_for
 
 LOW_DATA_ARMS = ("original_plain", "original", "mixed_add", "generated")
@@ -124,10 +124,10 @@ def outlook(planned: Sequence[Job]) -> pd.DataFrame:
     seconds: dict[Hashable, list[float]] = {}  # an iteration
     for path in (results_dir() / "runs").glob("*-*/metrics.json"):
         id = path.parent.name
-        saved = json.loads((path.parent / "config.json").read_text())
-        if names_itself(id, saved):
+        saved = read_json(path.parent / "config.json")
+        if names_itself(id, saved) and (run := finished(id)):
             config = from_dict(id.partition("-")[0], saved)
-            seconds.setdefault(likeness(config), []).append(finished(id).environment()["seconds"] / steps(config))
+            seconds.setdefault(likeness(config), []).append(run.environment()["seconds"] / steps(config))
     rows = []
     for job in planned:
         there = finished(job.id) is not None

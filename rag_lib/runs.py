@@ -19,7 +19,10 @@ from rag_lib.config import NUMERICS, as_dict, from_dict
 from rag_lib.errors import UserError
 from rag_lib.paths import results_dir
 from rag_lib.provenance import attempts_at, earlier_attempts, environment, merged
-from rag_lib.storage import is_locked, load_weights, locked, room_for, sha256, sweep, write_json, write_whole
+from rag_lib.storage import is_locked, load_weights, locked, read_json, room_for, sha256, sweep, write_json, write_whole
+
+# of a finished run, by its kind
+WEIGHTS = {"gan": "generator.safetensors", "classifier": "classifier.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -129,15 +132,17 @@ def _check_weights(folder: Path, attempts: list[dict[str, Any]], weights: str | 
         if seen not in (None, weights):
             raise UserError(
                 f"{folder.name} has seen images of another training of its generator (weights {seen}, now {weights}); "
-                f"delete {folder} to compute it again"
+                "`python -m rag_lib runs --clean` removes all such runs; then they are computed again"
             )
 
 
 def finished(id: str) -> Run | None:
+    """The run, if it is there as a whole: with its metrics, config, surroundings and weights."""
     folder = run_folder(id)
-    if not (folder / "metrics.json").exists():
-        return None
-    return Run(id, folder, json.loads((folder / "metrics.json").read_text()), reused=True)
+    weights = folder / WEIGHTS.get(id.partition("-")[0], "")
+    metrics = read_json(folder / "metrics.json")
+    whole = metrics and read_json(folder / "config.json") and attempts_at(folder) and weights.exists()
+    return Run(id, folder, metrics, reused=True) if whole else None
 
 
 def lock_of(name: str) -> Path:
@@ -170,10 +175,13 @@ def discard_checkpoints(folder: Path) -> None:
         path.unlink()
 
 
-def _state(folder: Path, current: bool) -> str:
+def _state(folder: Path, saved: dict[str, Any]) -> str:
     if is_locked(lock_of(folder.name)):
         return "running"
-    if not current:
+    if saved and not names_itself(folder.name, saved):
+        return "stale"
+    gan = saved.get("gan") and finished(run_id("gan", from_dict("gan", saved["gan"])))
+    if gan and {attempt.get("generator") for attempt in attempts_at(folder)} - {None, weights_of(gan)}:
         return "stale"
     if finished(folder.name):
         return "finished"
@@ -183,27 +191,19 @@ def _state(folder: Path, current: bool) -> str:
 def list_runs() -> pd.DataFrame:
     """Every folder under `results/runs`: its state, size in MB and config in short.
 
-    The state is running (in another process), finished, resumable (from its checkpoint), unfinished, or stale, which
-    means that this version of the code would give the config another name, so it will not be reused.
+    The state is running (in another process), finished, resumable (from its checkpoint), unfinished, or stale: it will
+    not be reused, since this version of the code gives its config another name, or its GAN was trained anew.
     """
     rows = []
     named_as_runs = re.compile(r"(gan|classifier|quality)-[0-9a-f]{12}")  # anything else there is the user's own
     for folder in sorted(p for p in (results_dir() / "runs").glob("*") if named_as_runs.fullmatch(p.name)):
-        config = folder / "config.json"
-        saved = json.loads(config.read_text()) if config.exists() else {}
-        current = names_itself(folder.name, saved)
+        saved = read_json(folder / "config.json")
         megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
         data = saved.get("data") or saved.get("gan", {}).get("data", {})
         parts = [data.get("dataset"), *(saved.get(k) for k in ("model", "arm", "steps"))]
         parts += [f"seed {saved['seed']}"] if "seed" in saved else []
-        rows.append(
-            {
-                "run": folder.name,
-                "state": _state(folder, current),
-                "MB": round(megabytes, 1),
-                "what": " ".join(str(p) for p in parts if p is not None),
-            }
-        )
+        what = " ".join(str(p) for p in parts if p is not None)
+        rows.append((folder.name, _state(folder, saved), round(megabytes, 1), what))
     return pd.DataFrame(rows, columns=["run", "state", "MB", "what"])
 
 

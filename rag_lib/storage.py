@@ -9,6 +9,7 @@ import pickle
 import secrets
 import sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,25 @@ def room_for(what: str):
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     write_whole(path, json.dumps(value, indent=1).encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote; empty where the file is missing, or, with a line that names it, damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+        if not (value and isinstance(value, dict)):
+            raise ValueError(f"it holds {value!r:.20}")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, IsADirectoryError) as e:
+        _say_once(f"{path} is damaged ({e}); its run counts as unfinished")
+        return {}
+    return value
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def sweep(folder: Path) -> None:

@@ -27,6 +27,7 @@ from rag_lib.checkpoint import Steps, checkpoints
 from rag_lib.config import ClassifierConfig, GanConfig
 from rag_lib.errors import UserError
 from rag_lib.generate import load_generator
+from rag_lib.presets import resolve
 from rag_lib.runs import clean_runs, collect, list_runs, lock_of, run_id
 from rag_lib.storage import load_checkpoint, load_weights, locked, save_checkpoint, save_weights, write_whole
 from rag_lib.train_gan import train_gan
@@ -264,7 +265,7 @@ def test_a_folder_that_one_may_not_write_to_is_named_by_the_command_line(error, 
 def test_a_run_in_progress_is_listed_as_running_and_not_cleaned_away(results):
     id = run_id("gan", GAN)
     (results / "runs" / id).mkdir(parents=True)
-    assert list(list_runs()["state"]) == ["stale"]  # no config.json yet
+    assert list(list_runs()["state"]) == ["unfinished"]  # no config.json yet
     with locked(lock_of(id), "never printed"):
         assert list(list_runs()["state"]) == ["running"]
         assert clean_runs() == []
@@ -393,6 +394,27 @@ def test_every_bit_of_a_file_of_weights_is_covered(tmp_path):
             path.write_bytes(good[:position] + bytes([good[position] ^ 1 << bit]) + good[position + 1 :])
             with pytest.raises(UserError):
                 load_weights(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"null", b'{"attempts": ', b"\xff"])
+@pytest.mark.parametrize("name", ["metrics", "config", "env"])
+def test_a_run_with_a_damaged_record_is_named_and_counts_as_unfinished(name, content, digits, results, capsys):
+    damaged = train_gan(resolve(preset="smoke").gan, digits.train).folder / f"{name}.json"
+    damaged.write_bytes(content)
+    assert main(["runs"]) == main(["classify", "--preset", "smoke", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert " unfinished " in said.out
+    assert said.err.count(f"{damaged} is damaged") == said.err.count("\n") == 1
+    assert main(["train", "--preset", "smoke"]) == main(["runs"]) == 0
+    assert " finished " in capsys.readouterr().out
+
+
+def test_a_run_without_its_weights_is_not_finished(digits, capsys):
+    """Regression: it was reused, while the line that nobody found weights in it said that train makes one."""
+    run = train_gan(resolve(preset="smoke").gan, digits.train)
+    (run.folder / "generator.safetensors").unlink()
+    assert list(list_runs()["state"]) == ["unfinished"]
+    assert main(["gallery", "--preset", "smoke"]) == 0
 
 
 def test_what_a_kill_left_half_written_is_swept(digits, results):

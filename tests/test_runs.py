@@ -15,12 +15,18 @@ from rag_lib.runs import Run, cached, clean_runs, collect, list_runs, names_itse
 CONFIG = GanConfig()
 
 
+def left(folder):
+    """What a training leaves at least."""
+    (folder / "generator.safetensors").touch()
+    return {"a": 1}
+
+
 def test_a_finished_run_is_never_computed_again(results):
     calls = []
 
     def compute(folder):
         calls.append(folder)
-        return {"a": 1}
+        return left(folder)
 
     first, second = cached("gan", CONFIG, compute), cached("gan", CONFIG, compute)
     assert calls == [results / "runs" / first.id]
@@ -74,7 +80,7 @@ def test_a_name_that_leads_out_of_the_results_is_refused(name):
 
 
 def test_runs_are_listed_with_their_state_and_only_finished_ones_survive_cleaning(results):
-    cached("gan", CONFIG, lambda folder: {})
+    cached("gan", CONFIG, left)
     with pytest.raises(ZeroDivisionError):
         cached("gan", replace(CONFIG, seed=1), lambda folder: 1 / 0)
     stale = results / "runs" / "gan-0123456789ab"
@@ -98,7 +104,7 @@ def test_a_json_file_is_written_whole_or_not_at_all(tmp_path):
 
 def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
     def run(name):
-        return Run(name, cached("gan", CONFIG, lambda folder: {}).folder, {}, reused=False)
+        return Run(name, cached("gan", CONFIG, left).folder, {}, reused=False)
 
     def rows(**accuracies):
         return pd.DataFrame({"run_id": accuracies.keys(), "accuracy": accuracies.values()})
@@ -117,7 +123,7 @@ def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
 
 
 def test_a_run_of_an_older_version_with_other_fields_is_stale(results):
-    run = cached("gan", CONFIG, lambda folder: {})
+    run = cached("gan", CONFIG, left)
     config = json.loads((run.folder / "config.json").read_text())
     del config["ema"]
     older = results / "runs" / "gan-0123456789ab"

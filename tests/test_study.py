@@ -18,7 +18,7 @@ from rag_lib.data import load
 from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.presets import SEEDS_OF_A_DRAW, replicate, resolve
-from rag_lib.runs import Run, cached, finished
+from rag_lib.runs import Run, cached, clean_runs, finished
 from rag_lib.storage import save_checkpoint, save_weights, sha256
 
 SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
@@ -183,8 +183,9 @@ def test_a_run_names_the_weights_it_has_seen_images_of_and_refuses_those_of_anot
     assert published["generator"].to_dict()[judged_id := quality["run_id"].item()] == weights
     assert set(published.index) == {judged_id, gan.name}  # the generator's own surroundings, too
     save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
-    with pytest.raises(UserError, match=rf"another training of its generator \(weights {weights}, now "):
+    with pytest.raises(UserError, match=rf"another training of its generator \(weights {weights}, now .*runs --clean"):
         study.run([settings])
+    assert set(clean_runs()) == {judged_id, table["run_id"][1]}
 
 
 def test_a_run_that_was_interrupted_does_not_go_on_with_images_of_another_training(tmp_path, results):
