@@ -19,6 +19,7 @@ from rag_lib.jobs import jobs
 from rag_lib.options import Parser, add_engine_options, add_study_options, engine_overrides, parameters
 from rag_lib.overrides import check_overrides
 from rag_lib.paths import results_dir
+from rag_lib.progress import print_any_letter
 from rag_lib.publish_generator import publish
 from rag_lib.runs import clean_runs, finished, list_runs
 from rag_lib.storage import room_for
@@ -31,10 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     130 after Ctrl-C, as shells have it.
     """
+    print_any_letter()
     try:
         options = parser().parse_args(arguments)
         with room_for(f"{options.command.__name__} in {results_dir()}"):
             options.command(options)
+            print(end="", flush=True)
+    except BrokenPipeError:  # whoever read has seen enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as e:
         print(f"Error: {e}", file=sys.stderr)
         return 2

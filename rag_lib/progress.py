@@ -1,10 +1,11 @@
 """Progress that every place can show: a bar in JupyterLab and on a terminal, plain lines elsewhere."""
 
 import html
+import io
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
@@ -37,7 +38,8 @@ class _Lines:
             self.show(line.replace("s/ ", "s/"))  # tqdm's unit has a space before it
 
     def show(self, line: str) -> None:
-        print(line, flush=True)
+        with suppress(OSError):  # a log without room, or a reader who has gone, ends no training
+            print(line, flush=True)
 
     def set_postfix_str(self, text: str, refresh: bool = False) -> None:
         self.postfix = text
@@ -74,6 +76,12 @@ class _Bar(_Lines):
         _Bar.handle.update({"text/plain": self.line}, raw=True)
 
 
+def print_any_letter() -> None:
+    """Have the console show ? for a letter that its encoding does not have, which otherwise ends a training."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
+
+
 def progress_mode() -> str:
     """`RAG_PROGRESS`: auto or text; raises `UserError` for anything else."""
     mode = os.environ.get("RAG_PROGRESS") or "auto"
@@ -103,6 +111,7 @@ def progress(total: int, title: str, done: int = 0, unit: str = "steps"):
     `RAG_PROGRESS=text` in the environment asks for plain lines everywhere; the default, `auto`, looks
     where it is shown.
     """
+    print_any_letter()
     if live_front_end():
         counter = _Bar(total, title, done, unit)
     elif progress_mode() == "auto" and not in_kernel() and sys.stderr.isatty():

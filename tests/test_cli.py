@@ -151,6 +151,25 @@ def test_a_relative_folder_starts_where_the_shell_is(tmp_path, monkeypatch, resu
     assert '"dataset": "folder:own"' in next(results.rglob("config.json")).read_text()
 
 
+def test_a_letter_that_the_console_does_not_have_ends_nothing(tmp_path, monkeypatch):
+    own(tmp_path / "own")
+    (tmp_path / "own" / "cat").rename(tmp_path / "own" / "鳥")
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    command = [sys.executable, "-m", "rag_lib", "train", "--preset", "smoke", "--dataset", f"folder:{tmp_path / 'own'}"]
+    done = subprocess.run([*command, "--set", "gan.labels=per_class"], capture_output=True, encoding="cp1252")
+    assert done.returncode == 0, done.stderr
+    assert "GAN folder:" in done.stdout
+    assert ", ?: " in done.stdout
+
+
+def test_a_reader_who_has_seen_enough_gets_no_traceback(results):
+    for i in range(300):
+        (results / "runs" / f"gan-{i:012}").mkdir(parents=True)
+    runs = subprocess.Popen([sys.executable, "-m", "rag_lib", "runs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    runs.stdout.close()
+    assert (runs.stderr.read(), runs.wait()) == (b"", 0)
+
+
 def test_an_unknown_value_of_rag_smoke_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("RAG_SMOKE", "yes")
     assert main(["train"]) == 2
