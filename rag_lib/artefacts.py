@@ -1,6 +1,7 @@
 """Images that published figures need, kept as small PNG files with their labels inside."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from rag_lib.errors import UserError
 from rag_lib.images import Images
 from rag_lib.paths import ROOT, results_dir
+from rag_lib.storage import room_for, write_whole
 
 PUBLISHED = ROOT / "results" / "samples"  # by their study
 
@@ -25,9 +27,12 @@ def save_images(images: Images, name: str) -> Path:
     strip = images.x.permute(2, 0, 3, 1).reshape(size, n * size, channels).numpy()
     info = PngInfo()
     info.add_text("rag_lib", json.dumps({"y": images.y.tolist(), "classes": images.classes}))
-    samples_dir().mkdir(parents=True, exist_ok=True)
-    Image.fromarray(strip.squeeze(-1) if channels == 1 else strip).save(samples_dir() / f"{name}.png", pnginfo=info)
-    return samples_dir() / f"{name}.png"
+    path, png = samples_dir() / f"{name}.png", BytesIO()
+    Image.fromarray(strip.squeeze(-1) if channels == 1 else strip).save(png, "PNG", pnginfo=info)
+    with room_for(f"the images {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, png.getvalue())
+    return path
 
 
 def load_images(name: str) -> Images:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rag_lib.errors import UserError
 from rag_lib.paths import ROOT
+from rag_lib.storage import LESS_MEMORY, write_whole
 
 
 def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
@@ -31,7 +32,7 @@ def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
         raise UserError(f"{e.ename}: {e.evalue} (in {output}, cell {e.exec_count})") from e
     except DeadKernelError as e:
         raise UserError(
-            f"{name}: its kernel died, as it does where memory runs out; the same command goes on from where it was"
+            f"{name}: its kernel died, as it does where memory runs out; {LESS_MEMORY}, or let the same command go on"
         ) from e
     forget_paths(output)
 
@@ -43,4 +44,4 @@ def forget_paths(notebook: Path) -> None:
     content = nbformat.read(notebook, as_version=4)
     for key in ("input_path", "output_path"):
         content.metadata.papermill[key] = Path(content.metadata.papermill[key]).name
-    nbformat.write(content, notebook)
+    write_whole(notebook, nbformat.writes(content).encode())

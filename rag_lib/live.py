@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from rag_lib.config import GanConfig
 from rag_lib.galleries import below, step_of
-from rag_lib.plots import gan_curves
+from rag_lib.plots import drawn, gan_curves
 from rag_lib.progress import live_front_end
 from rag_lib.watch import Warnings
 
@@ -46,10 +45,9 @@ class LiveFigure(Warnings):
             self.due = now + max(SECONDS_BETWEEN, (now - start) / MAX_SHARE)
 
     def _put(self, figure: Figure) -> None:
-        png = BytesIO()
-        figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+        png = drawn(figure, dpi=100)
         plt.close(figure)  # so that the notebook does not draw it once more
-        image = Image(png.getvalue(), alt="The losses so far, and the newest generated images.")
+        image = Image(png, alt="The losses so far, and the newest generated images.")
         if self.handle is None:
             self.handle = DisplayHandle()
             self.handle.display(image)

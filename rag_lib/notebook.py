@@ -3,7 +3,6 @@
 import ast
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from io import BytesIO
 from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
@@ -13,7 +12,7 @@ from IPython.display import DisplayHandle, Image, display
 from matplotlib.figure import Figure
 
 from rag_lib.errors import UserError
-from rag_lib.plots import save, use_style
+from rag_lib.plots import drawn, save, use_style
 from rag_lib.study import settings_for
 
 Made = TypeVar("Made")
@@ -76,7 +75,6 @@ def show(figure: Figure, name: str, alt: str, picture: bool = False, handle: Dis
 def image(figure: Figure, name: str, alt: str, picture: bool = False) -> Image:
     """Save and close a figure; return what displays it, at half of the saved one's resolution."""
     save(figure, name, picture)
-    png = BytesIO()
-    figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+    png = drawn(figure, dpi=100)
     plt.close(figure)  # so that the notebook does not draw it once more
-    return Image(png.getvalue(), alt=alt)
+    return Image(png, alt=alt)

@@ -1,7 +1,9 @@
 """Tables to figures. Nothing here computes: what a figure shows came from a run."""
 
 import textwrap
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -16,6 +18,7 @@ from rag_lib.arms import arm_order
 from rag_lib.config import ARMS
 from rag_lib.paths import results_dir
 from rag_lib.progress import in_kernel
+from rag_lib.storage import room_for, write_whole
 
 # Okabe and Ito's colours, which the colour-blind tell apart, but for their yellow, too pale on white; and a grey
 _OKABE_ITO = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#999933", "#808080")
@@ -62,12 +65,20 @@ def save(figure: Figure, name: str, picture: bool = False) -> Path:
 
     `picture`: the figure is made of images, which an SVG could only enclose.
     """
-    folder = results_dir() / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not picture:
-        figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
-    figure.savefig(folder / f"{name}.png", bbox_inches="tight")
-    return folder / f"{name}.png"
+    path = results_dir() / "figures" / f"{name}.png"
+    with room_for(f"the figure {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not picture:
+            write_whole(path.with_name(f"{name}.svg"), drawn(figure, format="svg", metadata={"Date": None}))
+        write_whole(path, drawn(figure))
+    return path
+
+
+def drawn(figure: Figure, **options: Any) -> bytes:
+    """The figure's bytes, as PNG unless `options` (of `savefig`) say otherwise."""
+    content = BytesIO()
+    figure.savefig(content, bbox_inches="tight", **options)
+    return content.getvalue()
 
 
 def gan_curves(history: pd.DataFrame) -> Figure:

@@ -19,6 +19,7 @@ from rag_lib.paths import ROOT, results_dir
 from rag_lib.plans import DESIGNS, by_level
 from rag_lib.presets import resolve
 from rag_lib.statistics import contrasts
+from rag_lib.storage import read_table
 from rag_lib.study import TABLES
 
 REGISTRY = ROOT / "results" / "studies.toml"
@@ -176,7 +177,7 @@ def table(name: str) -> pd.DataFrame:
 @cache
 def _read(files: tuple[tuple[Path, int], ...]) -> pd.DataFrame:
     """The time is a part of the key: a table that has grown is read again."""
-    return pd.concat([pd.read_csv(path) for path, _ in files]).drop_duplicates("run_id", ignore_index=True)
+    return pd.concat([read_table(path) for path, _ in files]).drop_duplicates("run_id", ignore_index=True)
 
 
 def how(studied: Study) -> str:

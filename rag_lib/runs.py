@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from rag_lib import storage
 from rag_lib.checked import Checked, check_value
 from rag_lib.checkpoint import checkpoints
 from rag_lib.config import NUMERICS, as_dict, from_dict
@@ -239,7 +240,7 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
         sweep(folder)
         for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
             # as text, so that rows that are not replaced stay the same to the letter
-            old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
+            old = storage.read_table(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
             merged = pd.concat([old[~old["run_id"].isin(new["run_id"])], new.astype(object)])
             write_whole(
                 path, merged.sort_values("run_id", kind="stable").to_csv(index=False, lineterminator="\n").encode()

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import secrets
 import sys
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from rag_lib.errors import UserError
 
+LESS_MEMORY = "make batch_size, gan.width, data.n_real, quality.generated or --images smaller"
 _TEMPORARY = ".tmp"  # in the name of every file that is not whole yet
 
 
@@ -45,17 +48,20 @@ def write_whole(path: Path, *content: bytes | memoryview) -> None:
 
 @contextmanager
 def room_for(what: str):
-    """Raises `UserError` where something inside finds no room on the disk, or may not write there."""
+    """Raises `UserError` where something inside finds no room on the disk or in memory, or may not write there."""
     try:
         yield
-    except OSError as e:
-        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    except (OSError, MemoryError, RuntimeError) as e:
+        if isinstance(e, MemoryError) or re.search("out of memory|(allocate|enough) memory|ALLOC_FAILED", str(e)):
+            raise UserError(f"{what}: memory ran out; {LESS_MEMORY}") from e
+        code = getattr(e, "errno", None)
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(
                 f"{what}: {e.strerror} ({e.filename}); set RAG_RESULTS, or RAG_DATA, to a folder of your own"
             ) from e
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(f"{what}: {e.strerror}; make room and start again, what is there is used") from e
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(f"{what}: {e.strerror}; make room and start again, what is there is used") from e
+        raise
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -79,6 +85,19 @@ def read_json(path: Path) -> dict[str, Any]:
 @cache
 def _say_once(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """A table of `results/tables`, by `pandas.read_csv`; raises `UserError` where another program has changed it."""
+    try:
+        table = pd.read_csv(path, **options)
+        table["run_id"]
+    except (ValueError, KeyError) as e:
+        raise UserError(
+            f"{path} is no table with commas and a column run_id (has a spreadsheet saved it?); take it back (git "
+            "checkout), or delete it: rows of finished runs are entered again when their study is asked for"
+        ) from e
+    return table
 
 
 def sweep(folder: Path) -> None:

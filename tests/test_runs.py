@@ -3,13 +3,16 @@
 import json
 from dataclasses import fields, replace
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from rag_lib import config as config_module
 from rag_lib import runs as runs_module
 from rag_lib.config import ClassifierConfig, DataConfig, GanConfig, as_dict
 from rag_lib.errors import UserError
+from rag_lib.published import table
 from rag_lib.runs import Run, cached, clean_runs, collect, list_runs, names_itself, run_folder, run_id, write_json
 
 CONFIG = GanConfig()
@@ -120,6 +123,24 @@ def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
     provenance = pd.read_csv(results / "tables" / "t_provenance.csv")
     assert list(provenance["run_id"]) == ["a", "b", "c", "d"]
     assert {"commit", "torch", "device", "threads", "seconds"} <= set(provenance)
+
+
+@pytest.mark.parametrize("content", [b"", b"run_id;accuracy\na;97,5\n", b"name\n", "run_id\n".encode("utf-16")])
+def test_a_table_that_a_spreadsheet_has_saved_is_named_with_the_way_back(content, results):
+    path = results / "tables" / "classify.csv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    run = cached("gan", CONFIG, left)
+    for use in (lambda: collect("classify", pd.DataFrame([{"run_id": run.id}]), [run]), lambda: table("classify")):
+        with pytest.raises(UserError, match=r"classify.csv is no table with commas .*git checkout"):
+            use()
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty])
+def test_memory_that_runs_out_is_one_line_that_says_what_to_make_smaller(allocate):
+    with pytest.raises(UserError, match=r"^gan-\w+ in .*: memory ran out; make batch_size, .* smaller$"):
+        cached("gan", CONFIG, lambda folder: allocate(2**59))
 
 
 def test_a_run_of_an_older_version_with_other_fields_is_stale(results):
