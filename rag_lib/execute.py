@@ -20,6 +20,8 @@ def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     source = ROOT / "notebooks" / f"{name}.ipynb"
+    if not source.exists():
+        raise UserError(f"{source} does not exist; it comes with the repository: pip install --editable")
     known = papermill.inspect_notebook(source)
     given = {name: value for name, value in parameters.items() if name in known}
     if "engine" not in known and "overrides" in given:  # it computes its runs itself

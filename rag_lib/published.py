@@ -112,6 +112,8 @@ def registry(path: Path = REGISTRY) -> dict[str, Study]:
     """Return all published studies; raises `UserError` for a key or a value that a study cannot have."""
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror}); it comes with the repository") from e
     except tomllib.TOMLDecodeError as e:
         raise UserError(f"{path} is no TOML: {e}") from e
     studies = {name: _entry(name, entry, path) for name, entry in entries.items()}

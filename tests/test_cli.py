@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from rag_lib.__main__ import main
-from rag_lib.paths import ROOT
+from rag_lib.errors import UserError
+from rag_lib.paths import ROOT, data_dir, results_dir
 from rag_lib.presets import DEFAULT_ARMS
 
 
@@ -142,6 +143,19 @@ def test_unusable_own_images_get_one_line_before_any_work(kind, command, tmp_pat
     assert message in error
     assert error.count("\n") == 1
     assert not (results / "runs").exists()
+
+
+def test_relative_folders_of_the_environment_start_at_the_repository(tmp_path, monkeypatch):
+    """Regression: they meant one folder in the shell and another in a kernel, which starts beside its notebook."""
+    monkeypatch.chdir(tmp_path)
+    for variable, folder in (("RAG_RESULTS", results_dir), ("RAG_DATA", data_dir)):
+        monkeypatch.setenv(variable, "own/folder")
+        assert folder() == ROOT / "own" / "folder"
+    monkeypatch.setattr("rag_lib.paths.ROOT", tmp_path)  # as site-packages, without the repository around it
+    for value in ("own/folder", ""):
+        monkeypatch.setenv("RAG_RESULTS", value)
+        with pytest.raises(UserError, match=f"RAG_RESULTS: rag_lib is installed in {tmp_path}, without its repository"):
+            results_dir()
 
 
 def test_a_relative_folder_starts_where_the_shell_is(tmp_path, monkeypatch, results):
