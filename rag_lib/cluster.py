@@ -27,7 +27,7 @@ from rag_lib.cluster_task import Files, compute_there, files_of, write_run
 from rag_lib.config import EngineConfig, as_dict
 from rag_lib.errors import UserError
 from rag_lib.jobs import Job, compute, splits_of
-from rag_lib.progress import in_kernel, progress
+from rag_lib.progress import in_kernel, progress, to_set
 from rag_lib.provenance import commit_of_code
 from rag_lib.runs import Run, check_seen, finished, lock_of, run_folder
 from rag_lib.storage import is_locked
@@ -82,7 +82,7 @@ def connect(engine: EngineConfig) -> Any:
     except (OSError, RuntimeError, ValueError) as e:
         raise UserError(
             f"engine.address = {engine.address!r}: {' '.join(str(e).split())}; `ray start --head` starts a cluster on "
-            "this machine, and engine.address = 'local' uses this machine's processors for this command alone"
+            f"this machine, and {to_set('engine.address', 'local')} uses its processors for this command alone"
         ) from e
     return ray
 

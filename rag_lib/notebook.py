@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython import get_ipython
-from IPython.display import DisplayHandle, Image, display
+from IPython.display import DisplayHandle, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from rag_lib.errors import UserError
@@ -27,6 +27,7 @@ def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> 
     check_injected(shell.user_ns.get("In", []) if shell else [], parameters)
     use_style()
     pd.options.display.max_colwidth = None  # a comparison is told whole
+    Markdown.__repr__ = lambda text: text.data  # what logs and scripts print of it
     return make(**parameters)
 
 

@@ -17,6 +17,7 @@ from rag_lib.config import (
     QualityConfig,
 )
 from rag_lib.errors import UserError
+from rag_lib.progress import to_set
 
 SECTIONS = {"data": DataConfig, "gan": GanConfig, "classifier": ClassifierConfig, "quality": QualityConfig}
 SECTIONS |= {"engine": EngineConfig}
@@ -40,8 +41,9 @@ def check_arms(arms: Sequence[str]) -> tuple[str, ...]:
     """Raises `UserError` for an arm that is unknown or named twice."""
     if isinstance(arms, str) or not isinstance(arms, Sequence) or not arms:
         raise UserError(f'arms = {arms!r} must be a list such as ["original", "mixed_add"]')
-    if len(set(map(parse_arm, arms))) < len(arms):
-        raise UserError(f"arms = {list(arms)} names an arm twice")
+    # a share has six digits in an arm's label
+    if len({(name, f"{share:g}", times) for name, share, times in map(parse_arm, arms)}) < len(arms):
+        raise UserError(f"arms = {list(arms)} names an arm twice, or two shares that six digits do not tell apart")
     return tuple(arms)
 
 
@@ -77,7 +79,8 @@ def apply(deltas: Mapping[str, Any], values: dict[str, dict[str, Any]]) -> None:
 def check_classifiers(classifiers: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     """`{"cnn": 3}` as `(("cnn", 3),)`; raises `UserError` for an unknown name or fewer than one seed."""
     if not isinstance(classifiers, Mapping) or not classifiers:
-        raise UserError(f'classifiers = {classifiers!r} must be a dictionary of seeds such as {{"cnn": 3}}')
+        example = to_set("classifiers", {"cnn": 3})
+        raise UserError(f"classifiers = {classifiers!r} must be a dictionary of seeds, as in {example}")
     for name, seeds in classifiers.items():
         if not str(name).startswith("timm:"):
             check_value("classifier", name, str, choices=(*CLASSIFIERS, "timm:NAME"))

@@ -14,6 +14,7 @@ from rag_lib.errors import UserError
 from rag_lib.jobs import Job, ids_of
 from rag_lib.overrides import check_arms, check_overrides
 from rag_lib.paths import results_dir
+from rag_lib.progress import to_set
 from rag_lib.runs import finished, names_itself
 from rag_lib.storage import read_json
 from rag_lib.study import settings_for
@@ -69,7 +70,7 @@ def ablation(
         raise UserError(f'arms = {list(arms)} must be one arm with generated images, such as ["generated"]')
     unvaried = make(**given)
     if len(unvaried.classifiers) != 1:
-        raise UserError("the ablation compares by one classifier; override classifiers with one, such as {'cnn': 2}")
+        raise UserError(f"the ablation compares by one classifier, as in {to_set('classifiers', {'cnn': 2})}")
     varied = {key for factor in factors for deltas in ABLATION[factor].values() for key in deltas}
     overrides = _unvaried(parameters, varied)
     return {

@@ -57,8 +57,9 @@ def settings_for(
         return _settings_of_pretrained(pretrained, preset, classifier_steps, deltas, given)
     steps = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     deltas |= {name: n for name, n in steps.items() if n is not None}
-    for check in (pick_device, progress_mode, check_results_dir):
+    for check in (progress_mode, check_results_dir):
         check()  # refuses what the environment asks for in vain, even where runs are reused
+    check_value("RAG_DEVICE", pick_device().type, str, choices=("cpu", "cuda", "mps"))
     given = {"arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, seed, deltas, **given)  # names and types first: they cost nothing
     check_value("RAG_SMOKE", os.environ.get("RAG_SMOKE", ""), str, choices=("", "0", "1"))

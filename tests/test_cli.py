@@ -71,6 +71,12 @@ def test_runs_are_listed_and_cleaned(results, capsys):
             ["--set", "resnet50.steps=5"],
             "override 'resnet50.steps' is of no use: resnet50 is not among the classifiers",
         ),
+        (
+            ["--set", "classifiers={{'cnn': 1}}"],
+            """classifiers = "{{'cnn': 1}}" must be a dictionary of seeds, as in --set""",
+        ),
+        (["--set", f"classifiers={'[' * 1000}"], "must be a dictionary of seeds"),
+        (["--arms", "mixed:0.3333333,mixed:0.3333334"], "two shares that six digits do not tell apart"),
         (["--gan-steps", "ten"], "invalid int value: 'ten'"),
         (["--epochs", "5"], "unrecognized arguments: --epochs 5"),
     ],
@@ -194,6 +200,7 @@ def test_an_unknown_value_of_rag_smoke_is_refused(monkeypatch, capsys):
     ("name", "value", "message"),
     [
         ("RAG_DEVICE", "toaster", "Error: RAG_DEVICE = 'toaster'"),
+        ("RAG_DEVICE", "meta", "Error: RAG_DEVICE = 'meta' is unknown; choose one of cpu, cuda, mps"),
         ("RAG_PROGRESS", "loud", "Error: RAG_PROGRESS = 'loud'"),
         ("RAG_RESULTS", "/dev/null/here", "Error: /dev/null/here cannot be written to; set RAG_RESULTS to a folder"),
     ],

@@ -44,6 +44,13 @@ def test_what_goes_wrong_is_named_with_what_to_try(last, name, advice):
     assert advice in "".join(found.values())
 
 
+def test_advice_has_the_form_of_the_place_where_it_is_read(monkeypatch):
+    bad = history(d_real=0.95, d_fake=0.1)
+    assert "try --set gan.d_norm=spectral" in findings(bad, CONFIG)["D wins"]
+    monkeypatch.setattr(progress, "in_kernel", lambda: True)
+    assert 'overrides["gan.d_norm"] = "spectral"' in findings(bad, CONFIG)["D wins"]
+
+
 def test_all_gans_begin_badly_and_the_hinge_loss_makes_no_probabilities():
     bad = {"d_real": 0.99, "d_fake": 0.01}
     assert not findings(history(FEWEST - 1, **bad), CONFIG)
