@@ -24,12 +24,23 @@ class UserError(ValueError):
 
 def data_dir() -> Path:
     """The datasets' folder: `RAG_DATA`, else `data/` in the repository."""
-    return Path(os.environ.get("RAG_DATA") or ROOT / "data").expanduser().resolve()
+    return _folder("RAG_DATA", "data")
 
 
 def results_dir() -> Path:
     """The results' folder: `RAG_RESULTS`, else `results/` in the repository."""
-    return Path(os.environ.get("RAG_RESULTS") or ROOT / "results").expanduser().resolve()
+    return _folder("RAG_RESULTS", "results")
+
+
+def _folder(variable: str, default: str) -> Path:
+    """What the environment says; a relative path starts at the repository, since shell and kernel are elsewhere."""
+    path = Path(os.path.expanduser(os.environ.get(variable) or default))
+    if not (path.is_absolute() or (ROOT / "pyproject.toml").exists()):
+        raise UserError(
+            f"{variable}: rag_lib is installed in {ROOT}, without its repository; set {variable} to an absolute path, "
+            "or install with pip install --editable"
+        )
+    return (ROOT / path).resolve()
 
 
 def check_results_dir() -> None:

@@ -14,6 +14,8 @@ from rag_lib.base import UserError, results_dir
 from rag_lib.data.datasets import load
 from rag_lib.figures import charts, galleries
 from rag_lib.options import Parser, add_engine_options, add_study_options, engine_overrides, parameters
+from rag_lib.runtime.files import room_for
+from rag_lib.runtime.progress import print_any_letter
 from rag_lib.runtime.store import finished
 from rag_lib.runtime.tables import clean_runs, list_runs
 from rag_lib.settings.config import Settings
@@ -32,9 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     130 after Ctrl-C, as shells have it.
     """
+    print_any_letter()
     try:
         options = parser().parse_args(arguments)
-        options.command(options)
+        with room_for(f"{options.command.__name__} in {results_dir()}"):
+            options.command(options)
+            print(end="", flush=True)
+    except BrokenPipeError:  # whoever read has seen enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as e:
         print(f"Error: {e}", file=sys.stderr)
         return 2

@@ -2,13 +2,14 @@
 
 import ast
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 from IPython import get_ipython
-from IPython.display import DisplayHandle, display
+from IPython.display import DisplayHandle, Markdown, display
 from matplotlib.figure import Figure
 
 from rag_lib.analysis.answers import answer_table
@@ -17,6 +18,7 @@ from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, intervals
 from rag_lib.base import ROOT, UserError, check_value
 from rag_lib.figures import charts
 from rag_lib.figures.interactive import image
+from rag_lib.runtime.files import LESS_MEMORY, write_whole
 from rag_lib.study.resolve import settings_for
 from rag_lib.synthetic.pretrained import pretrained_names
 
@@ -29,28 +31,48 @@ ACCURACY = "accuracy on real test images (%)"
 
 
 def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> Made:
-    """What `make` gives for the notebook's parameters (one study's settings, or a plan of several); the figures' style.
+    """What `make` gives for the notebook's parameters (one study's settings, or a plan of several); sets the style.
 
-    papermill only warns of a parameter that the notebook does not have; here it is a `UserError`. `pretrained`, the
-    name of a generator that comes with the study, is checked and goes no further.
+    `pretrained`, the name of a generator that comes with the study, is checked and goes no further.
     """
     shell = get_ipython()
-    cells = shell.user_ns.get("In", []) if shell else []
-    for name in injected_names(cells):
-        if name not in parameters:
-            raise UserError(f"parameter {name!r} is unknown; this notebook has {', '.join(parameters)}")
+    check_injected(shell.user_ns.get("In", []) if shell else [], parameters)
     if (pretrained := parameters.pop("pretrained", None)) is not None:
         check_value("pretrained", pretrained, str, choices=pretrained_names())
     charts.use_style()
     pd.options.display.max_colwidth = None  # a comparison is told whole
+    Markdown.__repr__ = lambda text: text.data  # what logs and scripts print of it
     return make(**parameters)
 
 
-def injected_names(cells: list[str]) -> list[str]:
-    """The variables that papermill's cell among these (a session's inputs, in order) assigns."""
-    sources = [cell for cell in cells if cell.startswith(_INJECTED)]
-    assignments = (node for cell in sources for node in ast.parse(cell).body if isinstance(node, ast.Assign))
-    return [target.id for node in assignments for target in node.targets if isinstance(target, ast.Name)]
+def check_injected(cells: Sequence[str], known: Collection[str]) -> None:
+    """Look at papermill's cell where it is the last of these, a session's inputs, that sets parameters.
+
+    Prints what it sets otherwise than the first cell, which may have been edited since. papermill only warns of a
+    parameter that the notebook does not have; here it is a `UserError`.
+    """
+    setting = [cell for cell in cells if cell.startswith(_INJECTED) or assigned(cell).keys() & set(known)]
+    if not setting or not setting[-1].startswith(_INJECTED):
+        return
+    given = assigned(setting[-1])
+    for name in given:
+        if name not in known:
+            raise UserError(
+                f"parameter {name!r} is unknown; this notebook has {', '.join(known)}; once papermill's cell is mended "
+                "or deleted, run all cells again"
+            )
+    first = assigned(next((cell for cell in reversed(setting) if not cell.startswith(_INJECTED)), ""))
+    if other := [f"{name} = {value}" for name, value in given.items() if first.get(name, value) != value]:
+        print(f"papermill's cell sets {', '.join(other)}; delete it to use what the first cell says")
+
+
+def assigned(cell: str) -> dict[str, str]:
+    """The variables that a cell assigns, each with its value's source; none where it is not Python."""
+    with suppress(SyntaxError, ValueError):
+        assignments = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+        pairs = [(target, node.value) for node in assignments for target in node.targets]
+        return {target.id: ast.unparse(value) for target, value in pairs if isinstance(target, ast.Name)}
+    return {}
 
 
 def show(figure: Figure, name: str, alt: str, picture: bool = False, handle: DisplayHandle | None = None) -> None:
@@ -75,6 +97,8 @@ def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     source = ROOT / "notebooks" / f"{name}.ipynb"
+    if not source.exists():
+        raise UserError(f"{source} does not exist; it comes with the repository: pip install --editable")
     known = papermill.inspect_notebook(source)
     given = {name: value for name, value in parameters.items() if name in known}
     if "engine" not in known and "overrides" in given:  # it computes its runs itself
@@ -87,7 +111,7 @@ def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
         raise UserError(f"{e.ename}: {e.evalue} (in {output}, cell {e.exec_count})") from e
     except DeadKernelError as e:
         raise UserError(
-            f"{name}: its kernel died, as it does where memory runs out; the same command goes on from where it was"
+            f"{name}: its kernel died, as it does where memory runs out; {LESS_MEMORY}, or let the same command go on"
         ) from e
     forget_paths(output)
 
@@ -99,7 +123,7 @@ def forget_paths(notebook: Path) -> None:
     content = nbformat.read(notebook, as_version=4)
     for key in ("input_path", "output_path"):
         content.metadata.papermill[key] = Path(content.metadata.papermill[key]).name
-    nbformat.write(content, notebook)
+    write_whole(notebook, nbformat.writes(content).encode())
 
 
 def answer_figure() -> Figure:

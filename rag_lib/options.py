@@ -62,7 +62,7 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"--set {text!r} must be FIELD=VALUE, such as gan.lr=1e-4")
         try:
             overrides[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # those that it documents
             overrides[name] = value  # a word, such as cosine
     names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps")
     given = {name: getattr(options, name) for name in names} | {"overrides": overrides}

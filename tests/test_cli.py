@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rag_lib.base import ROOT
+from rag_lib.base import ROOT, UserError, data_dir, results_dir
 from rag_lib.cli import main
 from rag_lib.settings.arms import DEFAULT_ARMS
 
@@ -70,6 +70,12 @@ def test_runs_are_listed_and_cleaned(results, capsys):
             ["--set", "resnet50.steps=5"],
             "override 'resnet50.steps' is of no use: resnet50 is not among the classifiers",
         ),
+        (
+            ["--set", "classifiers={{'cnn': 1}}"],
+            """classifiers = "{{'cnn': 1}}" must be a dictionary of seeds, as in --set""",
+        ),
+        (["--set", f"classifiers={'[' * 1000}"], "must be a dictionary of seeds"),
+        (["--arms", "mixed:0.3333333,mixed:0.3333334"], "two shares that six digits do not tell apart"),
         (["--gan-steps", "ten"], "invalid int value: 'ten'"),
         (["--epochs", "5"], "unrecognized arguments: --epochs 5"),
     ],
@@ -144,11 +150,43 @@ def test_unusable_own_images_get_one_line_before_any_work(kind, command, tmp_pat
     assert not (results / "runs").exists()
 
 
+def test_relative_folders_of_the_environment_start_at_the_repository(tmp_path, monkeypatch):
+    """Regression: they meant one folder in the shell and another in a kernel, which starts beside its notebook."""
+    monkeypatch.chdir(tmp_path)
+    for variable, folder in (("RAG_RESULTS", results_dir), ("RAG_DATA", data_dir)):
+        monkeypatch.setenv(variable, "own/folder")
+        assert folder() == ROOT / "own" / "folder"
+    monkeypatch.setattr("rag_lib.base.ROOT", tmp_path)  # as site-packages, without the repository around it
+    for value in ("own/folder", ""):
+        monkeypatch.setenv("RAG_RESULTS", value)
+        with pytest.raises(UserError, match=f"RAG_RESULTS: rag_lib is installed in {tmp_path}, without its repository"):
+            results_dir()
+
+
 def test_a_relative_folder_starts_where_the_shell_is(tmp_path, monkeypatch, results):
     own(tmp_path / "own")
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--preset", "smoke", "--dataset", "folder:own"]) == 0
     assert '"dataset": "folder:own"' in next(results.rglob("config.json")).read_text()
+
+
+def test_a_letter_that_the_console_does_not_have_ends_nothing(tmp_path, monkeypatch):
+    own(tmp_path / "own")
+    (tmp_path / "own" / "cat").rename(tmp_path / "own" / "鳥")
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    command = [sys.executable, "-m", "rag_lib", "train", "--preset", "smoke", "--dataset", f"folder:{tmp_path / 'own'}"]
+    done = subprocess.run([*command, "--set", "gan.labels=per_class"], capture_output=True, encoding="cp1252")
+    assert done.returncode == 0, done.stderr
+    assert "GAN folder:" in done.stdout
+    assert ", ?: " in done.stdout
+
+
+def test_a_reader_who_has_seen_enough_gets_no_traceback(results):
+    for i in range(300):
+        (results / "runs" / f"gan-{i:012}").mkdir(parents=True)
+    runs = subprocess.Popen([sys.executable, "-m", "rag_lib", "runs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    runs.stdout.close()
+    assert (runs.stderr.read(), runs.wait()) == (b"", 0)
 
 
 def test_an_unknown_value_of_rag_smoke_is_refused(monkeypatch, capsys):
@@ -161,6 +199,7 @@ def test_an_unknown_value_of_rag_smoke_is_refused(monkeypatch, capsys):
     ("name", "value", "message"),
     [
         ("RAG_DEVICE", "toaster", "Error: RAG_DEVICE = 'toaster'"),
+        ("RAG_DEVICE", "meta", "Error: RAG_DEVICE = 'meta' is unknown; choose one of cpu, cuda, mps"),
         ("RAG_PROGRESS", "loud", "Error: RAG_PROGRESS = 'loud'"),
         ("RAG_RESULTS", "/dev/null/here", "Error: /dev/null/here cannot be written to; set RAG_RESULTS to a folder"),
     ],

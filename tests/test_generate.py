@@ -1,5 +1,7 @@
 """The generated set: balanced, frozen, labelled, 8-bit."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from rag_lib import study
 from rag_lib.base import UserError
 from rag_lib.study.resolve import resolve
+from rag_lib.synthetic import latent
 from rag_lib.synthetic.generate import (
     CHUNK,
     GeneratedDataset,
@@ -75,6 +78,27 @@ def test_a_name_without_a_generator_is_refused_in_one_line(name):
     with pytest.raises(UserError) as error:
         load_generator(name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("labels", ["conditional", "per_class", "pseudo"])
+def test_what_is_drawn_does_not_depend_on_the_generators_mode_which_stays(labels, digits):
+    """Regression: in training mode images differed by up to 254 of 255, and each draw changed batch norm for good."""
+    settings = resolve(preset="smoke", overrides={"gan.labels": labels})
+    generator = load_generator(study.run_gan(settings, digits).folder)
+
+    def drawn():
+        shown = [generate(generator, 3, seed=0), *attention_maps(generator, 3, seed=0)]
+        return [shown[0].x, shown[0].y, *shown[1:], *latent.attention_views(generator, 2).values()]
+
+    before, weights = drawn(), copy.deepcopy(generator.state_dict())
+    generator.train()
+    batch_norm = next(m for m in generator.modules() if isinstance(m, torch.nn.BatchNorm2d)).eval()
+    modes = [module.training for module in generator.modules()]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(map(torch.equal, drawn(), before))
+    assert [module.training for module in generator.modules()] == modes
+    assert not batch_norm.training
+    assert all(torch.equal(weights[name], t) for name, t in generator.state_dict().items())
 
 
 def test_attention_maps_belong_to_the_generated_images(generator):

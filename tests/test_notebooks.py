@@ -26,8 +26,8 @@ from rag_lib.analysis import answers, tables
 from rag_lib.base import ROOT, UserError
 from rag_lib.cli import NOTEBOOKS, main
 from rag_lib.figures import charts
+from rag_lib.notebook import check_injected
 from rag_lib.notebook import execute as run_notebook
-from rag_lib.notebook import injected_names
 from rag_lib.study import designs
 from rag_lib.synthetic import pretrained
 
@@ -174,6 +174,17 @@ def test_a_notebook_without_the_parameter_engine_hears_nothing_of_one(parameters
     assert said.text == f"{sorted(overrides) if kept else ['gan.lr']}\n"
 
 
+def test_a_kernel_shows_figures_whatever_matplotlibs_environment_says(notebook, tmp_path, monkeypatch):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.transparent: True\n")
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    code = "from rag_lib import notebook, plots\nnotebook.settings(dict)\nx = plots.plt.figure().subplots().plot([1])"
+    notebook("", f"{code}\nassert plots.mpl.rcParams['savefig.transparent'] is False")
+    run_notebook("one", tmp_path / "out.ipynb", {})
+    (shown,) = code_cells(tmp_path / "out.ipynb")[-1].outputs
+    assert "image/png" in shown.data
+
+
 def test_a_kernel_that_dies_is_named_in_one_line(notebook, tmp_path):
     notebook("", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(UserError, match="one: its kernel died, as it does where memory runs out"):
@@ -236,9 +247,32 @@ def test_the_stored_ablation_is_the_published_one(rows_of):
     assert tables.level_table(*both)._repr_html_() in html_of(ABLATION)
 
 
-def test_injected_names_are_those_of_papermills_cell_alone():
-    cells = ["a = 1", "# Parameters\nseed = 3\namp = 'false'\n", "b = 2"]
-    assert injected_names(cells) == ["seed", "amp"]
+FIRST, INJECTED = "seed = 0  # of the GAN\npreset = 'quick'", '# Parameters\nseed = 3\npreset = "quick"\n'
+UNKNOWN = "# Parameters\namp = 'false'\n"
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([FIRST], None),
+        ([FIRST, INJECTED], "papermill's cell sets seed = 3; delete it"),
+        ([FIRST, UNKNOWN], "parameter 'amp' is unknown; this notebook has seed, preset;"),
+        ([FIRST, UNKNOWN, INJECTED], "papermill's cell sets seed = 3; delete it"),  # it was mended
+        ([FIRST, UNKNOWN, FIRST], None),  # it was deleted
+        ([FIRST, INJECTED, FIRST.replace("0", "5"), INJECTED], "papermill's cell sets seed = 3; delete it"),
+        ([FIRST, INJECTED, FIRST.replace("0", "3"), "no Python", INJECTED], None),
+    ],
+)
+def test_of_a_sessions_cells_the_last_that_sets_parameters_counts(cells, said, capsys):
+    """Regression: an edited first cell was ignored silently, and a mended injected one refused until a restart."""
+    shown = ""
+    try:
+        check_injected([*cells, "settings = 1"], ("seed", "preset"))
+    except UserError as e:
+        shown = str(e)
+    shown += capsys.readouterr().out
+    assert shown.startswith(said) if said else not shown
+    assert shown.count("\n") <= 1
 
 
 def test_the_gallery_shows_a_pretrained_generator_without_training_one(execute, digits, results, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Figures with odd classes: many, few, with long names; of images whose stored and generated sizes differ."""
 
+import os
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from rag_lib import notebook
+from rag_lib.base import UserError
 from rag_lib.data.images import Images
 from rag_lib.figures import charts, galleries
 
@@ -79,6 +81,15 @@ def test_the_same_figure_gives_the_same_bytes(name, results):
 def test_a_figure_of_images_is_no_svg(results):
     path = charts.save(FIGURES["rows"](), "rows", picture=True)
     assert [file.name for file in path.parent.iterdir()] == ["rows.png"]
+
+
+def test_a_full_disk_leaves_the_old_figure_whole(results, monkeypatch):
+    before = charts.save(charts.gan_curves(HISTORY), "curves").read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match=r"curves.png: No space left on device"):
+        charts.save(charts.gan_curves(HISTORY.head(1)), "curves", picture=True)
+    assert (results / "figures" / "curves.png").read_bytes() == before
+    assert len(list((results / "figures").iterdir())) == 2
 
 
 def test_a_shown_figure_has_a_text_and_is_closed(results, monkeypatch):

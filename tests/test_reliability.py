@@ -3,9 +3,11 @@
 docs/reliability.md names these tests. Processes are real, and so are the signals.
 """
 
+import errno
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from helpers import train_gan
 from torch import nn
 
 from rag_lib.base import UserError
+from rag_lib.cli import main
 from rag_lib.runtime import steps as checkpoint
 from rag_lib.runtime.files import (
     checkpoints,
@@ -35,6 +38,7 @@ from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import lock_of, run_id
 from rag_lib.runtime.tables import clean_runs, collect, list_runs
 from rag_lib.settings.config import ClassifierConfig, GanConfig
+from rag_lib.study.resolve import resolve
 from rag_lib.synthetic.generate import load_generator
 
 on_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at processes in /proc")
@@ -245,10 +249,32 @@ def test_four_processes_that_ask_for_a_run_at_once_compute_it_once():
     assert found["stderr"].count("waiting for it") == 3
 
 
+def test_a_place_without_locks_is_named_and_listing_needs_none(results, digits):
+    """As a folder of another user's, a read-only one, and a file system without locks refuse one."""
+    run = train_gan(GAN, digits.train)
+    shutil.rmtree(lock_of(run.id).parent)
+    for id in (run.id, run_id("gan", replace(GAN, seed=1))):
+        lock_of(id).mkdir(parents=True)
+    assert list(list_runs()["state"]) == ["finished"]
+    assert train_gan(GAN, digits.train).reused
+    with pytest.raises(UserError, match=r"\.locks \(Is a directory\); set RAG_RESULTS"):
+        train_gan(replace(GAN, seed=1), digits.train)
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_one_may_not_write_to_is_named_by_the_command_line(error, results, monkeypatch, capsys):
+    (results / "runs" / "gan-000000000000").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(OSError(error, "Refused", path)))
+    assert main(["runs", "--clean"]) == 2
+    message = capsys.readouterr().err
+    assert str(results) in message
+    assert message.count("\n") == 1
+
+
 def test_a_run_in_progress_is_listed_as_running_and_not_cleaned_away(results):
     id = run_id("gan", GAN)
     (results / "runs" / id).mkdir(parents=True)
-    assert list(list_runs()["state"]) == ["stale"]  # no config.json yet
+    assert list(list_runs()["state"]) == ["unfinished"]  # no config.json yet
     with locked(lock_of(id), "never printed"):
         assert list(list_runs()["state"]) == ["running"]
         assert clean_runs() == []
@@ -379,6 +405,27 @@ def test_every_bit_of_a_file_of_weights_is_covered(tmp_path):
                 load_weights(path)
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"null", b'{"attempts": ', b"\xff"])
+@pytest.mark.parametrize("name", ["metrics", "config", "env"])
+def test_a_run_with_a_damaged_record_is_named_and_counts_as_unfinished(name, content, digits, results, capsys):
+    damaged = train_gan(resolve(preset="smoke").gan, digits.train).folder / f"{name}.json"
+    damaged.write_bytes(content)
+    assert main(["runs"]) == main(["classify", "--preset", "smoke", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert " unfinished " in said.out
+    assert said.err.count(f"{damaged} is damaged") == said.err.count("\n") == 1
+    assert main(["train", "--preset", "smoke"]) == main(["runs"]) == 0
+    assert " finished " in capsys.readouterr().out
+
+
+def test_a_run_without_its_weights_is_not_finished(digits, capsys):
+    """Regression: it was reused, while the line that nobody found weights in it said that train makes one."""
+    run = train_gan(resolve(preset="smoke").gan, digits.train)
+    (run.folder / "generator.safetensors").unlink()
+    assert list(list_runs()["state"]) == ["unfinished"]
+    assert main(["gallery", "--preset", "smoke"]) == 0
+
+
 def test_what_a_kill_left_half_written_is_swept(digits, results):
     folder = results / "runs" / run_id("gan", GAN)
     (folder / "samples").mkdir(parents=True)
@@ -394,6 +441,15 @@ def test_what_a_kill_left_of_a_table_is_swept_by_the_next_writer(digits, results
     (results / "tables" / "t.csv.tmp17").write_bytes(b"half")
     collect("t", pd.DataFrame([{"run_id": run.id}]), [run])
     assert sorted(p.name for p in (results / "tables").iterdir()) == ["t.csv", "t_provenance.csv"]
+
+
+def test_two_writers_of_one_file_never_share_what_is_not_whole_yet(tmp_path, monkeypatch):
+    """Regression: the process id alone told them apart; two containers' processes both are number 1."""
+    seen, replace_file = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda old, new: (seen.append(old), replace_file(old, new)))
+    write_whole(tmp_path / "file", b"one")
+    write_whole(tmp_path / "file", b"two")
+    assert len(set(seen)) == 2
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -3,10 +3,13 @@
 import json
 from dataclasses import fields, replace
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import cached
 
+from rag_lib.analysis.published import table
 from rag_lib.base import UserError
 from rag_lib.runtime import store as runs_module
 from rag_lib.runtime.store import Run, names_itself, run_folder, run_id, write_json
@@ -17,12 +20,18 @@ from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig, as_
 CONFIG = GanConfig()
 
 
+def left(folder):
+    """What a training leaves at least."""
+    (folder / "generator.safetensors").touch()
+    return {"a": 1}
+
+
 def test_a_finished_run_is_never_computed_again(results):
     calls = []
 
     def compute(folder):
         calls.append(folder)
-        return {"a": 1}
+        return left(folder)
 
     first, second = cached("gan", CONFIG, compute), cached("gan", CONFIG, compute)
     assert calls == [results / "runs" / first.id]
@@ -76,7 +85,7 @@ def test_a_name_that_leads_out_of_the_results_is_refused(name):
 
 
 def test_runs_are_listed_with_their_state_and_only_finished_ones_survive_cleaning(results):
-    cached("gan", CONFIG, lambda folder: {})
+    cached("gan", CONFIG, left)
     with pytest.raises(ZeroDivisionError):
         cached("gan", replace(CONFIG, seed=1), lambda folder: 1 / 0)
     stale = results / "runs" / "gan-0123456789ab"
@@ -100,7 +109,7 @@ def test_a_json_file_is_written_whole_or_not_at_all(tmp_path):
 
 def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
     def run(name):
-        return Run(name, cached("gan", CONFIG, lambda folder: {}).folder, {}, reused=False)
+        return Run(name, cached("gan", CONFIG, left).folder, {}, reused=False)
 
     def rows(**accuracies):
         return pd.DataFrame({"run_id": accuracies.keys(), "accuracy": accuracies.values()})
@@ -118,8 +127,26 @@ def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
     assert {"commit", "torch", "device", "threads", "seconds"} <= set(provenance)
 
 
+@pytest.mark.parametrize("content", [b"", b"run_id;accuracy\na;97,5\n", b"name\n", "run_id\n".encode("utf-16")])
+def test_a_table_that_a_spreadsheet_has_saved_is_named_with_the_way_back(content, results):
+    path = results / "tables" / "classify.csv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    run = cached("gan", CONFIG, left)
+    for use in (lambda: collect("classify", pd.DataFrame([{"run_id": run.id}]), [run]), lambda: table("classify")):
+        with pytest.raises(UserError, match=r"classify.csv is no table with commas .*git checkout"):
+            use()
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty])
+def test_memory_that_runs_out_is_one_line_that_says_what_to_make_smaller(allocate):
+    with pytest.raises(UserError, match=r"^gan-\w+ in .*: memory ran out; make batch_size, .* smaller$"):
+        cached("gan", CONFIG, lambda folder: allocate(2**59))
+
+
 def test_a_run_of_an_older_version_with_other_fields_is_stale(results):
-    run = cached("gan", CONFIG, lambda folder: {})
+    run = cached("gan", CONFIG, left)
     config = json.loads((run.folder / "config.json").read_text())
     del config["ema"]
     older = results / "runs" / "gan-0123456789ab"

@@ -20,6 +20,7 @@ from rag_lib.data.images import Images
 from rag_lib.figures import charts
 from rag_lib.runtime.files import save_checkpoint, save_weights, sha256
 from rag_lib.runtime.store import Run, finished
+from rag_lib.runtime.tables import clean_runs
 from rag_lib.settings.arms import ARMS, parse_arm
 from rag_lib.settings.config import ClassifierConfig
 from rag_lib.study import designs, engines
@@ -185,8 +186,9 @@ def test_a_run_names_the_weights_it_has_seen_images_of_and_refuses_those_of_anot
     assert published["generator"].to_dict()[judged_id := quality["run_id"].item()] == weights
     assert set(published.index) == {judged_id, gan.name}  # the generator's own surroundings, too
     save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
-    with pytest.raises(UserError, match=rf"another training of its generator \(weights {weights}, now "):
+    with pytest.raises(UserError, match=rf"another training of its generator \(weights {weights}, now .*runs --clean"):
         study.run([settings])
+    assert set(clean_runs()) == {judged_id, table["run_id"][1]}
 
 
 def test_a_run_that_was_interrupted_does_not_go_on_with_images_of_another_training(tmp_path, results):

@@ -1,12 +1,14 @@
 """What is said of a training that goes wrong, and where it is shown."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from helpers import train_gan
 from IPython.display import DisplayHandle
+from jupyter_client.manager import start_new_kernel
 
 from rag_lib import notebook
 from rag_lib.figures import interactive
@@ -42,6 +44,13 @@ def test_what_goes_wrong_is_named_with_what_to_try(last, name, advice):
     found = findings(history(**last), CONFIG)
     assert list(found) == ([name] if name else [])
     assert advice in "".join(found.values())
+
+
+def test_advice_has_the_form_of_the_place_where_it_is_read(monkeypatch):
+    bad = history(d_real=0.95, d_fake=0.1)
+    assert "try --set gan.d_norm=spectral" in findings(bad, CONFIG)["D wins"]
+    monkeypatch.setattr(progress, "in_kernel", lambda: True)
+    assert 'overrides["gan.d_norm"] = "spectral"' in findings(bad, CONFIG)["D wins"]
 
 
 def test_all_gans_begin_badly_and_the_hinge_loss_makes_no_probabilities():
@@ -136,6 +145,25 @@ def test_a_front_end_is_live_in_a_kernel_that_somebody_looks_at(monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "x")
     assert not progress.live_front_end()
     monkeypatch.setattr(progress, "in_kernel", lambda: True)
-    assert progress.live_front_end()
-    monkeypatch.setenv("RAG_PROGRESS", "text")
-    assert not progress.live_front_end()
+    for somebody in (True, False):  # regression: papermill's kernel inherits the variable from a notebook's
+        kernel = SimpleNamespace(get_parent=lambda somebody=somebody: {"content": {"allow_stdin": somebody}})
+        monkeypatch.setattr("IPython.get_ipython", lambda kernel=kernel: SimpleNamespace(kernel=kernel))
+        assert progress.live_front_end() is somebody
+
+
+def test_a_bar_in_a_kernel_ends_as_text_and_one_that_nobody_looks_at_prints_lines(monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "inherited")
+    monkeypatch.delenv("RAG_PROGRESS")
+    manager, client = start_new_kernel()
+    code = "from rag_lib.runtime.progress import progress\nwith progress(3, 'a < b') as counter: counter.update(3)"
+    seen = {}
+    for somebody in (True, False):
+        seen[somebody] = []
+        client.execute_interactive(code, allow_stdin=somebody, output_hook=seen[somebody].append, timeout=60)
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    bars = [m["content"]["data"] for m in seen[True] if m["msg_type"] in ("display_data", "update_display_data")]
+    assert "a &lt; b: 3 of 3 steps" in bars[-2]["text/html"]
+    assert bars[-1].keys() == {"text/plain"}  # regression: a saved notebook had "model not found" in its place
+    assert "a < b: 3 of 3 steps" in bars[-1]["text/plain"]
+    assert "a < b: 3 of 3 steps" in "".join(m["content"].get("text", "") for m in seen[False])

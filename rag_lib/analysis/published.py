@@ -13,6 +13,7 @@ import pandas as pd
 
 from rag_lib.analysis.statistics import contrasts
 from rag_lib.base import ROOT, UserError, check_value, results_dir
+from rag_lib.runtime.files import read_table
 from rag_lib.settings.config import Settings
 from rag_lib.study.conduct import TABLES
 from rag_lib.study.designs import DESIGNS, by_level
@@ -109,6 +110,8 @@ def registry(path: Path = REGISTRY) -> dict[str, Study]:
     """Return all published studies; raises `UserError` for a key or a value that a study cannot have."""
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror}); it comes with the repository") from e
     except tomllib.TOMLDecodeError as e:
         raise UserError(f"{path} is no TOML: {e}") from e
     studies = {name: _entry(name, entry, path) for name, entry in entries.items()}
@@ -174,7 +177,7 @@ def table(name: str) -> pd.DataFrame:
 @cache
 def _read(files: tuple[tuple[Path, int], ...]) -> pd.DataFrame:
     """The time is a part of the key: a table that has grown is read again."""
-    return pd.concat([pd.read_csv(path) for path, _ in files]).drop_duplicates("run_id", ignore_index=True)
+    return pd.concat([read_table(path) for path, _ in files]).drop_duplicates("run_id", ignore_index=True)
 
 
 def how(studied: Study) -> str:

@@ -1,17 +1,22 @@
 """Tables to figures. Nothing here computes: what a figure shows came from a run."""
 
 import textwrap
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rag_lib.base import results_dir
+from rag_lib.runtime.files import room_for, write_whole
+from rag_lib.runtime.progress import in_kernel
 from rag_lib.settings.arms import ARMS, arm_order, parse_arm
 
 BLUE, ORANGE, CLAIM, GREY = "#0072B2", "#E69F00", "#D55E00", "#595959"
@@ -19,7 +24,15 @@ SMALL = 9  # points; of numbers, and of names beside images
 
 
 def use_style() -> None:
-    """Set the study's look: one size of text, and the same file bytes on every run."""
+    """Set the study's look, whatever the environment says: one size of text, and the same file bytes on every run.
+
+    A kernel shows figures, whatever MPLBACKEND; any other process only saves them.
+    """
+    if in_kernel():
+        get_ipython().enable_matplotlib("inline")
+    else:
+        plt.switch_backend("agg")
+    mpl.rcdefaults()  # of a user's own matplotlibrc, text.usetex wants TeX
     sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
     # names of classes may come in any script; the first font that is installed and has the letters is taken
     fonts = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai"]
@@ -48,12 +61,20 @@ def save(figure: Figure, name: str, picture: bool = False) -> Path:
 
     `picture`: the figure is made of images, which an SVG could only enclose.
     """
-    folder = results_dir() / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not picture:
-        figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
-    figure.savefig(folder / f"{name}.png", bbox_inches="tight")
-    return folder / f"{name}.png"
+    path = results_dir() / "figures" / f"{name}.png"
+    with room_for(f"the figure {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not picture:
+            write_whole(path.with_name(f"{name}.svg"), drawn(figure, format="svg", metadata={"Date": None}))
+        write_whole(path, drawn(figure))
+    return path
+
+
+def drawn(figure: Figure, **options: Any) -> bytes:
+    """The figure's bytes, as PNG unless `options` (of `savefig`) say otherwise."""
+    content = BytesIO()
+    figure.savefig(content, bbox_inches="tight", **options)
+    return content.getvalue()
 
 
 def gan_curves(history: pd.DataFrame) -> Figure:

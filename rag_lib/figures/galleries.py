@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -18,6 +19,7 @@ from torch import Tensor
 from rag_lib.base import ROOT, UserError, results_dir
 from rag_lib.data.images import Images
 from rag_lib.figures.charts import SMALL, wrapped
+from rag_lib.runtime.files import room_for, write_whole
 
 GAP = 2  # pixels between two images, as in torchvision's grids
 CELL = 0.8  # inches of an image that may have a name above it
@@ -185,9 +187,11 @@ def save_images(images: Images, name: str) -> Path:
     strip = images.x.permute(2, 0, 3, 1).reshape(size, n * size, channels).numpy()
     info = PngInfo()
     info.add_text("rag_lib", json.dumps({"y": images.y.tolist(), "classes": images.classes}))
-    path = results_dir() / "samples" / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(strip.squeeze(-1) if channels == 1 else strip).save(path, pnginfo=info)
+    path, png = results_dir() / "samples" / f"{name}.png", BytesIO()
+    Image.fromarray(strip.squeeze(-1) if channels == 1 else strip).save(png, "PNG", pnginfo=info)
+    with room_for(f"the images {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, png.getvalue())
     return path
 
 

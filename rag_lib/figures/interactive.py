@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from rag_lib.figures.charts import gan_curves, save
+from rag_lib.figures.charts import drawn, gan_curves, save
 from rag_lib.figures.galleries import below, step_of
 from rag_lib.gan.networks import Generator, OnePerClass
 from rag_lib.gan.watch import Alarm
@@ -114,10 +114,9 @@ class LiveFigure(Alarm):
             self.due = now + max(SECONDS_BETWEEN, (now - start) / MAX_SHARE)
 
     def _put(self, figure: Figure) -> None:
-        png = BytesIO()
-        figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+        png = drawn(figure, dpi=100)
         plt.close(figure)  # so that the notebook does not draw it once more
-        image = Shown(png.getvalue(), alt="The losses so far, and the newest generated images.")
+        image = Shown(png, alt="The losses so far, and the newest generated images.")
         if self.handle is None:
             self.handle = DisplayHandle()
             self.handle.display(image)
@@ -128,7 +127,6 @@ class LiveFigure(Alarm):
 def image(figure: Figure, name: str, alt: str, picture: bool = False) -> Shown:
     """Save and close a figure; return what displays it, at half of the saved one's resolution."""
     save(figure, name, picture)
-    png = BytesIO()
-    figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+    png = drawn(figure, dpi=100)
     plt.close(figure)  # so that the notebook does not draw it once more
-    return Shown(png.getvalue(), alt=alt)
+    return Shown(png, alt=alt)

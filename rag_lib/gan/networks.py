@@ -1,6 +1,7 @@
 """The deep residual attention generation network (section 1.1, Fig. 1) and its discriminator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -88,13 +89,13 @@ class Generator(nn.Module):
             h = block(h, y)
         return self.dconv4(h).tanh()
 
-    @torch.no_grad()
     def attention_maps(self, z: Tensor, y: Tensor) -> list[Tensor]:
         """The three SPAMs' S for these inputs, each N x 1 x h x w in (0, 1); empty without SPAM."""
         maps: list[Tensor] = []
         spams = [m for m in self.modules() if isinstance(m, SPAM)]
         hooks = [m.register_forward_hook(lambda m, inputs, _: maps.append(m.attention(inputs[0]))) for m in spams]
-        self(z, y)
+        with evaluating(self):
+            self(z, y)
         for hook in hooks:
             hook.remove()
         return [s.mean(1, keepdim=True) for s in maps]
@@ -168,6 +169,19 @@ class Discriminator(nn.Module):
         """`x`: N x C x H x W in [-1, 1], `y`: int64, N; gives logits, N."""
         h = self.features(x)
         return self.conv4(h).flatten() + (self.embedding(y) * h.sum((2, 3))).sum(1)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Batch norm by what it has learned, in full precision, without gradients; then each module is as it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad(), torch.autocast(next(model.parameters()).device.type, enabled=False):
+            yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def dcgan_init(module: nn.Module) -> None:

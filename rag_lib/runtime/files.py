@@ -6,11 +6,15 @@ import io
 import json
 import os
 import pickle
+import re
+import secrets
 import sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -19,6 +23,7 @@ from torch import Tensor
 
 from rag_lib.base import UserError
 
+LESS_MEMORY = "make batch_size, gan.width, data.n_real, quality.generated or --images smaller"
 _TEMPORARY = ".tmp"  # in the name of every file that is not whole yet
 
 
@@ -28,7 +33,8 @@ def write_whole(path: Path, *content: bytes | memoryview) -> None:
     Beside the file, flushed to disk, then put in its place. Raises `OSError` where that cannot be done, on a
     full disk for one; the old file is then still there.
     """
-    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    # other hosts and containers have processes of the same number
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{secrets.token_hex(8)}")
     try:
         with open(temporary, "wb") as f:
             f.writelines(content)
@@ -42,23 +48,62 @@ def write_whole(path: Path, *content: bytes | memoryview) -> None:
 
 @contextmanager
 def room_for(what: str):
-    """Raises `UserError` where something inside finds no room on the disk."""
+    """Raises `UserError` where something inside finds no room on the disk or in memory, or may not write there."""
     try:
         yield
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(f"{what}: {e.strerror}; make room and start again, what is there is used") from e
+    except (OSError, MemoryError, RuntimeError) as e:
+        if isinstance(e, MemoryError) or re.search("out of memory|(allocate|enough) memory|ALLOC_FAILED", str(e)):
+            raise UserError(f"{what}: memory ran out; {LESS_MEMORY}") from e
+        code = getattr(e, "errno", None)
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(
+                f"{what}: {e.strerror} ({e.filename}); set RAG_RESULTS, or RAG_DATA, to a folder of your own"
+            ) from e
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(f"{what}: {e.strerror}; make room and start again, what is there is used") from e
+        raise
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     write_whole(path, json.dumps(value, indent=1).encode())
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote; empty where the file is missing, or, with a line that names it, damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+        if not (value and isinstance(value, dict)):
+            raise ValueError(f"it holds {value!r:.20}")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, IsADirectoryError) as e:
+        _say_once(f"{path} is damaged ({e}); its run counts as unfinished")
+        return {}
+    return value
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """A table of `results/tables`, by `pandas.read_csv`; raises `UserError` where another program has changed it."""
+    try:
+        table = pd.read_csv(path, **options)
+        table["run_id"]
+    except (ValueError, KeyError) as e:
+        raise UserError(
+            f"{path} is no table with commas and a column run_id (has a spreadsheet saved it?); take it back (git "
+            "checkout), or delete it: rows of finished runs are entered again when their study is asked for"
+        ) from e
+    return table
+
+
 def sweep(folder: Path) -> None:
     """Removes what a process that was killed while it wrote has left in `folder`; nobody else may be writing there."""
     for path in folder.rglob(f"*{_TEMPORARY}*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
@@ -127,15 +172,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def locked(path: Path, waiting: str):
     """Holds the lock file `path`, alone among all processes; prints `waiting` if another one has it.
 
-    The system frees the lock of a process that dies. The file stays: removing it would let two in.
+    The system frees the lock of a process that dies. The file stays: removing it would let two in. Raises `UserError`
+    where the folder is another user's, read-only, or on a file system without locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(waiting, file=sys.stderr, flush=True)
-        lock.acquire()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            print(waiting, file=sys.stderr, flush=True)
+            lock.acquire()
+    except (OSError, NotImplementedError) as e:
+        why = getattr(e, "strerror", None) or e
+        raise UserError(
+            f"nothing can be locked in {path.parent} ({why}); set RAG_RESULTS to a folder of your own on a local disk"
+        ) from e
     try:
         yield
     finally:
@@ -143,13 +195,15 @@ def locked(path: Path, waiting: str):
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock file `path` now."""
-    if not path.exists():
+    """Whether some process holds the lock file `path` now; False, too, where this user may not ask."""
+    if not os.path.exists(path):
         return False
     try:
         FileLock(path).acquire(blocking=False).lock.release()
     except Timeout:
         return True
+    except (OSError, NotImplementedError):
+        pass
     return False
 
 

@@ -1,15 +1,18 @@
-"""Progress that every place can show: a widget in JupyterLab, a bar on a terminal, plain lines elsewhere."""
+"""Progress that every place can show: a bar in JupyterLab and on a terminal, plain lines elsewhere."""
 
+import html
+import io
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from tqdm import tqdm
 
 from rag_lib.base import UserError
 
-# A kernel that nobody looks at (papermill, nbval) has none of these; widgets would print nothing there.
+# A kernel that somebody looks at has one of these; one that papermill or nbval starts there has inherited it.
 _LIVE_FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
 
 
@@ -36,7 +39,8 @@ class _Lines:
             self.show(line.replace("s/ ", "s/"))  # tqdm's unit has a space before it
 
     def show(self, line: str) -> None:
-        print(line, flush=True)
+        with suppress(OSError):  # a log without room, or a reader who has gone, ends no training
+            print(line, flush=True)
 
     def set_postfix_str(self, text: str, refresh: bool = False) -> None:
         self.postfix = text
@@ -46,28 +50,37 @@ class _Lines:
 
 
 class _Bar(_Lines):
-    """The same line beside a bar: one for all the trainings of a cell, since JupyterLab hides a cell's 51st output."""
+    """The same line beside a bar: one for all the trainings of a cell, since JupyterLab hides a cell's 51st output.
+
+    At the end the line alone stays, as text that a saved notebook can show.
+    """
 
     seconds_between = 0.5
-    cell = None  # the number of the one that shows them
-    bar = words = None
+    cell = handle = None  # the number of the cell that shows them, and where
 
     def __init__(self, total: int, desc: str, initial: int, unit: str):
-        import ipywidgets
         from IPython import get_ipython
-        from IPython.display import display
+        from IPython.display import DisplayHandle
 
         super().__init__(total, desc, initial, unit)
-        number = get_ipython().execution_count
-        if number != _Bar.cell:
-            _Bar.bar, _Bar.words = ipywidgets.IntProgress(layout={"width": "12em"}), ipywidgets.Label()
-            display(ipywidgets.HBox([_Bar.bar, _Bar.words]))
-            _Bar.cell = number
-        _Bar.bar.max, _Bar.bar.value = total, initial  # in this order: a bar clips a value beyond its end
-        _Bar.words.value = desc
+        if (number := get_ipython().execution_count) != _Bar.cell:
+            _Bar.cell, _Bar.handle = number, DisplayHandle()
+            _Bar.handle.display({"text/plain": desc}, raw=True)
+        self.show(desc)
 
     def show(self, line: str) -> None:
-        _Bar.bar.value, _Bar.words.value = self.n, line
+        self.line = line
+        bar = f'<progress value="{self.n}" max="{self.total}"></progress> {html.escape(line)}'
+        _Bar.handle.update({"text/html": bar, "text/plain": line}, raw=True)
+
+    def close(self) -> None:
+        _Bar.handle.update({"text/plain": self.line}, raw=True)
+
+
+def print_any_letter() -> None:
+    """Have the console show ? for a letter that its encoding does not have, which otherwise ends a training."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def progress_mode() -> str:
@@ -82,9 +95,21 @@ def in_kernel() -> bool:
     return "ipykernel" in sys.modules and type(sys.stdout).__module__.startswith("ipykernel")
 
 
+def to_set(field: str, value: Any) -> str:
+    """How to set a field in the place where this is read: a notebook, or the command line."""
+    if in_kernel():
+        return f'overrides["{field}"] = {value!r}'.replace("'", '"')
+    return f'--set "{field}={value}"' if isinstance(value, dict) else f"--set {field}={value}"
+
+
 def live_front_end() -> bool:
     """Whether somebody looks at this kernel in a front end with widgets, and has not asked for plain lines."""
-    return progress_mode() == "auto" and in_kernel() and any(name in os.environ for name in _LIVE_FRONT_ENDS)
+    if progress_mode() != "auto" or not in_kernel() or not any(name in os.environ for name in _LIVE_FRONT_ENDS):
+        return False
+    from IPython import get_ipython
+
+    request = get_ipython().kernel.get_parent()
+    return bool(request.get("content", {}).get("allow_stdin"))  # where nobody looks on, nobody can be asked
 
 
 @contextmanager
@@ -94,6 +119,7 @@ def progress(total: int, title: str, done: int = 0, unit: str = "steps"):
     `RAG_PROGRESS=text` in the environment asks for plain lines everywhere; the default, `auto`, looks
     where it is shown.
     """
+    print_any_letter()
     if live_front_end():
         counter = _Bar(total, title, done, unit)
     elif progress_mode() == "auto" and not in_kernel() and sys.stderr.isatty():

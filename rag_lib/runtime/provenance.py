@@ -1,6 +1,5 @@
 """What a run's numbers may depend on beside its config, over all attempts at it."""
 
-import json
 import os
 import platform
 import re
@@ -15,7 +14,7 @@ import torchvision
 
 from rag_lib import __version__
 from rag_lib.base import ROOT
-from rag_lib.runtime.files import newest
+from rag_lib.runtime.files import newest, read_json
 from rag_lib.runtime.numerics import pick_device, pick_precision
 
 
@@ -64,15 +63,14 @@ def environment(precision: str) -> dict[str, Any]:
 
 def attempts_at(folder: Path) -> list[dict[str, Any]]:
     """All attempts at the run in this folder: of each its surroundings, and its seconds (0 where it was killed)."""
-    return json.loads((folder / "env.json").read_text())["attempts"]
+    return read_json(folder / "env.json").get("attempts", [])
 
 
 def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
     """The attempts at an unfinished run that its checkpoint comes from, each with its seconds; none without one."""
-    kept = newest(folder)
-    if kept is None or not (folder / "env.json").exists():
+    kept, attempts = newest(folder), attempts_at(folder)
+    if kept is None or not attempts:
         return []
-    attempts = attempts_at(folder)
     if not attempts[-1]["seconds"]:  # it was killed
         started = datetime.fromisoformat(attempts[-1]["started"]).timestamp()
         # 0 where the checkpoint is of an earlier attempt, or too old to tell its time

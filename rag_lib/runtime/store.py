@@ -13,10 +13,13 @@ import pandas as pd
 from torch import Tensor
 
 from rag_lib.base import UserError, check_value, results_dir
-from rag_lib.runtime.files import load_weights, locked, room_for, sha256, sweep, write_json
+from rag_lib.runtime.files import load_weights, locked, read_json, room_for, sha256, sweep, write_json
 from rag_lib.runtime.provenance import attempts_at, earlier_attempts, environment, merged
 from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import NUMERICS, as_dict, from_dict
+
+# of a finished run, by its kind
+WEIGHTS = {"gan": "generator.safetensors", "classifier": "classifier.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -135,15 +138,17 @@ def _check_weights(folder: Path, attempts: list[dict[str, Any]], weights: str | 
         if seen not in (None, weights):
             raise UserError(
                 f"{folder.name} has seen images of another training of its generator (weights {seen}, now {weights}); "
-                f"delete {folder} to compute it again"
+                "`python -m rag_lib runs --clean` removes all such runs; then they are computed again"
             )
 
 
 def finished(id: str) -> Run | None:
+    """The run, if it is there as a whole: with its metrics, config, surroundings and weights."""
     folder = run_folder(id)
-    if not (folder / "metrics.json").exists():
-        return None
-    return Run(id, folder, json.loads((folder / "metrics.json").read_text()), reused=True)
+    weights = folder / WEIGHTS.get(id.partition("-")[0], "")
+    metrics = read_json(folder / "metrics.json")
+    whole = metrics and read_json(folder / "config.json") and attempts_at(folder) and weights.exists()
+    return Run(id, folder, metrics, reused=True) if whole else None
 
 
 def lock_of(name: str) -> Path:

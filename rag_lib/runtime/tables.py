@@ -1,21 +1,35 @@
 """The runs as tables: what lies under `results/runs`, and the rows of `results/tables`."""
 
-import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from rag_lib.base import results_dir
-from rag_lib.runtime.files import checkpoints, is_locked, locked, room_for, sweep, write_whole
-from rag_lib.runtime.store import Run, discard_checkpoints, finished, lock_of, names_itself, run_folder
+from rag_lib.runtime.files import checkpoints, is_locked, locked, read_json, read_table, room_for, sweep, write_whole
+from rag_lib.runtime.provenance import attempts_at
+from rag_lib.runtime.store import (
+    Run,
+    discard_checkpoints,
+    finished,
+    lock_of,
+    names_itself,
+    run_folder,
+    run_id,
+    weights_of,
+)
+from rag_lib.settings.config import from_dict
 
 
-def _state(folder: Path, current: bool) -> str:
+def _state(folder: Path, saved: dict[str, Any]) -> str:
     if is_locked(lock_of(folder.name)):
         return "running"
-    if not current:
+    if saved and not names_itself(folder.name, saved):
+        return "stale"
+    gan = saved.get("gan") and finished(run_id("gan", from_dict("gan", saved["gan"])))
+    if gan and {attempt.get("generator") for attempt in attempts_at(folder)} - {None, weights_of(gan)}:
         return "stale"
     if finished(folder.name):
         return "finished"
@@ -25,27 +39,19 @@ def _state(folder: Path, current: bool) -> str:
 def list_runs() -> pd.DataFrame:
     """Every folder under `results/runs`: its state, size in MB and config in short.
 
-    The state is running (in another process), finished, resumable (from its checkpoint), unfinished, or stale, which
-    means that this version of the code would give the config another name, so it will not be reused.
+    The state is running (in another process), finished, resumable (from its checkpoint), unfinished, or stale: it will
+    not be reused, since this version of the code gives its config another name, or its GAN was trained anew.
     """
     rows = []
     named_as_runs = re.compile(r"(gan|classifier|quality)-[0-9a-f]{12}")  # anything else there is the user's own
     for folder in sorted(p for p in (results_dir() / "runs").glob("*") if named_as_runs.fullmatch(p.name)):
-        config = folder / "config.json"
-        saved = json.loads(config.read_text()) if config.exists() else {}
-        current = names_itself(folder.name, saved)
+        saved = read_json(folder / "config.json")
         megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
         data = saved.get("data") or saved.get("gan", {}).get("data", {})
         parts = [data.get("dataset"), *(saved.get(k) for k in ("model", "arm", "steps"))]
         parts += [f"seed {saved['seed']}"] if "seed" in saved else []
-        rows.append(
-            {
-                "run": folder.name,
-                "state": _state(folder, current),
-                "MB": round(megabytes, 1),
-                "what": " ".join(str(p) for p in parts if p is not None),
-            }
-        )
+        what = " ".join(str(p) for p in parts if p is not None)
+        rows.append((folder.name, _state(folder, saved), round(megabytes, 1), what))
     return pd.DataFrame(rows, columns=["run", "state", "MB", "what"])
 
 
@@ -75,13 +81,13 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
     """
     provenance = pd.DataFrame([{"run_id": run.id, **run.environment()} for run in runs])
     folder = results_dir() / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
     waiting = "another process writes the tables; waiting for it"
     with room_for(f"the table {table} in {folder}"), locked(lock_of("tables"), waiting):
+        folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
             # as text, so that rows that are not replaced stay the same to the letter
-            old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
+            old = read_table(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
             merged = pd.concat([old[~old["run_id"].isin(new["run_id"])], new.astype(object)])
             write_whole(
                 path, merged.sort_values("run_id", kind="stable").to_csv(index=False, lineterminator="\n").encode()

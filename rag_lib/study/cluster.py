@@ -29,7 +29,7 @@ import rag_lib
 from rag_lib.base import UserError
 from rag_lib.data.datasets import Splits
 from rag_lib.runtime.files import is_locked, locked, room_for, write_whole
-from rag_lib.runtime.progress import in_kernel, progress
+from rag_lib.runtime.progress import in_kernel, progress, to_set
 from rag_lib.runtime.provenance import commit_of_code
 from rag_lib.runtime.store import Run, check_seen, discard_checkpoints, finished, lock_of, run_folder
 from rag_lib.settings.config import EngineConfig, as_dict
@@ -89,7 +89,7 @@ def connect(engine: EngineConfig) -> Any:
     except (OSError, RuntimeError, ValueError) as e:
         raise UserError(
             f"engine.address = {engine.address!r}: {' '.join(str(e).split())}; `ray start --head` starts a cluster on "
-            "this machine, and engine.address = 'local' uses this machine's processors for this command alone"
+            f"this machine, and {to_set('engine.address', 'local')} uses its processors for this command alone"
         ) from e
     return ray
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from rag_lib.base import UserError, check_value
+from rag_lib.runtime.progress import to_set
 from rag_lib.settings.arms import DEFAULT_ARMS, parse_arm
 from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import CLASSIFIERS, CONFIGS, EngineConfig
@@ -32,8 +33,9 @@ def check_arms(arms: Sequence[str]) -> tuple[str, ...]:
     """Raises `UserError` for an arm that is unknown or named twice."""
     if isinstance(arms, str) or not isinstance(arms, Sequence) or not arms:
         raise UserError(f'arms = {arms!r} must be a list such as ["original", "mixed_add"]')
-    if len(set(map(parse_arm, arms))) < len(arms):
-        raise UserError(f"arms = {list(arms)} names an arm twice")
+    # a share has six digits in an arm's label
+    if len({(name, f"{share:g}", times) for name, share, times in map(parse_arm, arms)}) < len(arms):
+        raise UserError(f"arms = {list(arms)} names an arm twice, or two shares that six digits do not tell apart")
     return tuple(arms)
 
 
@@ -83,7 +85,8 @@ def check_names(deltas: Mapping[str, Any]) -> None:
 def check_classifiers(classifiers: Mapping[str, int], overrides: Mapping[str, Any]) -> None:
     """Raises `UserError` for an unknown name, fewer than one seed, and an override of a classifier of another name."""
     if not isinstance(classifiers, Mapping) or not classifiers:
-        raise UserError(f'classifiers = {classifiers!r} must be a dictionary of seeds such as {{"cnn": 3}}')
+        example = to_set("classifiers", {"cnn": 3})
+        raise UserError(f"classifiers = {classifiers!r} must be a dictionary of seeds, as in {example}")
     for name, seeds in classifiers.items():
         if not str(name).startswith("timm:"):
             check_value("classifier", name, str, choices=(*CLASSIFIERS, "timm:NAME"))

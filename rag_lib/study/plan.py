@@ -1,6 +1,5 @@
 """A study as a plan: its runs, what each needs, what computes one of them, and how long the rest will take."""
 
-import json
 import math
 import statistics
 from collections.abc import Hashable, Sequence
@@ -15,6 +14,7 @@ from rag_lib.classifiers.train import train_classifier
 from rag_lib.data.datasets import Splits
 from rag_lib.gan.train import join, per_class, train_gan
 from rag_lib.gan.watch import Alarm, Watch
+from rag_lib.runtime.files import read_json
 from rag_lib.runtime.store import Run, finished, names_itself, opened, run_id
 from rag_lib.settings.arms import ARMS, label_of, parse_arm
 from rag_lib.settings.checked import Checked
@@ -125,10 +125,10 @@ def outlook(planned: Sequence[Job]) -> pd.DataFrame:
     seconds: dict[Hashable, list[float]] = {}  # an iteration
     for path in (results_dir() / "runs").glob("*-*/metrics.json"):
         id = path.parent.name
-        saved = json.loads((path.parent / "config.json").read_text())
-        if names_itself(id, saved):
+        saved = read_json(path.parent / "config.json")
+        if names_itself(id, saved) and (run := finished(id)):
             config = from_dict(id.partition("-")[0], saved)
-            seconds.setdefault(likeness(config), []).append(finished(id).environment()["seconds"] / steps(config))
+            seconds.setdefault(likeness(config), []).append(run.environment()["seconds"] / steps(config))
     rows = []
     for job in planned:
         there = finished(job.id) is not None

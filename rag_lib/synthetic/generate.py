@@ -15,7 +15,7 @@ from rag_lib.base import UserError, check_value
 from rag_lib.classifiers.networks import build
 from rag_lib.classifiers.train import predict
 from rag_lib.data.images import Images
-from rag_lib.gan.networks import Generator, OnePerClass
+from rag_lib.gan.networks import Generator, OnePerClass, evaluating
 from rag_lib.runtime.files import load_weights
 from rag_lib.runtime.numerics import pick_device, rng
 from rag_lib.runtime.store import run_folder
@@ -74,14 +74,14 @@ def latents(n: int, z_dim: int, seed: int) -> Tensor:
     if not isinstance(seed, Integral):
         raise UserError(f"seed = {seed!r} must be a whole number")
     seed = int(seed)  # the same for NumPy's numbers
-    chunks = [torch.randn(CHUNK, z_dim, generator=rng(seed, "z", i)) for i in range(-(-n // CHUNK))]
-    return torch.cat(chunks)[:n]
+    seeded = (rng(seed, "z", i) for i in range(-(-n // CHUNK)))
+    return torch.cat([torch.randn(CHUNK, z_dim, generator=one, dtype=torch.float32) for one in seeded])[:n]
 
 
-@torch.no_grad()
 def draw(generator: Generator | OnePerClass, z: Tensor, y: Tensor) -> Tensor:
     """The images of these z and labels, uint8, N x C x H x W, on the CPU; computed in padded chunks.
 
+    The same in whatever mode the generator is, which stays as it is.
     `y`: int64, N, or weights of the classes, N x classes (`Generator.forward`).
     """
     if isinstance(generator, OnePerClass):
@@ -90,10 +90,10 @@ def draw(generator: Generator | OnePerClass, z: Tensor, y: Tensor) -> Tensor:
     images = []
     for zs, ys in zip(z.split(CHUNK), y.split(CHUNK), strict=True):
         missing = CHUNK - len(zs)
-        padded = generator(
-            torch.cat([zs, zs.new_zeros(missing, zs.shape[1])]).to(device),
-            torch.cat([ys, ys.new_zeros(missing, *ys.shape[1:])]).to(device),
-        )
+        padded_z = torch.cat([zs, zs.new_zeros(missing, zs.shape[1])]).to(device)
+        padded_y = torch.cat([ys, ys.new_zeros(missing, *ys.shape[1:])]).to(device)
+        with evaluating(generator):
+            padded = generator(padded_z, padded_y)
         images.append(to_uint8(padded[: len(zs)]))
     return torch.cat(images)
 
@@ -172,7 +172,9 @@ def label(generator: Generator, x: Tensor) -> Tensor:
     """What the labeller sees in uint8 images, which have the generator's size; int64, N."""
     config = generator.config.labeller
     size = config.data.stored_size
-    return predict(generator.labeller, Images(x, torch.zeros(len(x), dtype=torch.int64), ()).padded_to(size).x, config)
+    padded = Images(x, torch.zeros(len(x), dtype=torch.int64), ()).padded_to(size).x
+    with evaluating(generator.labeller):
+        return predict(generator.labeller, padded, config)
 
 
 def labels(generator: Generator | OnePerClass, n: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rag_lib.gan.networks import Generator, OnePerClass
+from rag_lib.gan.networks import Generator, OnePerClass, evaluating
 from rag_lib.synthetic.generate import latents, to_uint8
 
 OPACITY = 0.6  # of S over an image
@@ -37,7 +37,6 @@ def point(
     return z, y
 
 
-@torch.no_grad()
 def picture(generator: Generator | OnePerClass, z: Tensor, y: Tensor, spam: int | None = None) -> Tensor:
     """One image, uint8, C x H x W; or (`spam` counts from 0) that SPAM's S over it, 3 x H x W.
 
@@ -46,7 +45,8 @@ def picture(generator: Generator | OnePerClass, z: Tensor, y: Tensor, spam: int 
     """
     device = next(generator.parameters()).device
     z, y = z.to(device), y.to(device)
-    image = to_uint8(generator(z, y))[0]
+    with evaluating(generator):
+        image = to_uint8(generator(z, y))[0]
     if spam is None:
         return image
     s = generator.attention_maps(z, y)[spam]

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from io import BytesIO
 from pathlib import Path
 
 import torchvision
@@ -84,7 +85,9 @@ def publish(id: str, name: str) -> Path:
         save_weights(file, half, card)
         shown = stored.first_of_each_class(10)
         grid = torchvision.utils.make_grid(shown.x, nrow=10, pad_value=255)
-        to_pil(grid[: shown.x.shape[1]]).save(picture)  # make_grid makes three channels of one
+        png = BytesIO()
+        to_pil(grid[: shown.x.shape[1]]).save(png, "PNG")  # make_grid makes three channels of one
+        write_whole(picture, png.getvalue())
         content = CARD.format(
             name=name,
             k=len(generator.classes),
