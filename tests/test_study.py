@@ -355,9 +355,9 @@ def test_a_plan_reads_an_own_folder_once(own_images, results, capsys):
     (own_images / "notes.txt").write_text("no image")
     given = {"dataset": f"folder:{own_images}", "preset": "smoke"}
     low_data = designs.low_data([20, 30], **given)
-    assert capsys.readouterr().out.count("1 files ignored") == 1
+    assert capsys.readouterr().err.count("1 files that are no images") == 1
     ablation = designs.ablation(["EMA"], **given)
-    assert capsys.readouterr().out.count("1 files ignored") == 1
+    assert capsys.readouterr().err.count("1 files that are no images") == 1
     assert {bool(s.data.content) for s in (*low_data, *ablation.values())} == {True}
 
 
