@@ -33,9 +33,9 @@ def replicates(table: pd.DataFrame, by: list[str], value: str = "test_accuracy")
     return table.groupby([*by, "replicate"], sort=False, observed=True, dropna=False)[value].mean().reset_index()
 
 
-def intervals(table: pd.DataFrame, by: list[str], value: str = "test_accuracy") -> pd.DataFrame:
-    """Mean, and t interval (`low`, `high`; NaN below `MIN_FOR_INTERVAL`) over the `n` replicates of each group `by`."""
-    groups = replicates(table, by, value).groupby(by, sort=False, observed=True, dropna=False)[value]
+def intervals(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Mean test accuracy of each group `by`, and t interval (NaN below `MIN_FOR_INTERVAL`) over its `n` replicates."""
+    groups = replicates(table, by).groupby(by, sort=False, observed=True, dropna=False)["test_accuracy"]
     return with_interval(groups.agg(["mean", "std", "count"])).reset_index()
 
 
@@ -48,12 +48,10 @@ def with_interval(moments: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
     return pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half, "n": n})
 
 
-def contrasts(
-    table: pd.DataFrame, by: list[str], value: str = "test_accuracy", named: dict[str, tuple[str, str]] = PRIMARY
-) -> pd.DataFrame:
+def contrasts(table: pd.DataFrame, by: list[str], named: dict[str, tuple[str, str]] = PRIMARY) -> pd.DataFrame:
     """Return the paired differences that the questions in `named` ask for, in each group `by`: one row a question.
 
-    Columns: question, arm, baseline; mean, low, high (t interval of the difference, in the unit of `value`; NaN below
+    Columns: question, arm, baseline; mean, low, high (t interval of the difference, in the table's unit; NaN below
     `MIN_FOR_INTERVAL`), n (replicates that have both arms); p (two-sided t test), p_holm (Holm's correction over the
     questions of all classifiers and of all numbers of real images; groups that differ otherwise are families of their
     own); low_90, high_90; margin (`smallest_effect`); sampling (the standard error that the number of test images gives
@@ -63,7 +61,7 @@ def contrasts(
     A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`, `mixed_add:10`), it is
     asked of each.
     """
-    wide = _wide(table, by, value)
+    wide = _wide(table, by, "test_accuracy")
     second = _wide(second_test(table), by, "val_accuracy") if "val_accuracy" in table else wide[:0]
     is_whole = (table["dataset"] == "mnist") & (table["data.n_real"] == 0)
     whole = table.assign(whole=is_whole).groupby(by, sort=False, dropna=False)["whole"].all()

@@ -19,9 +19,9 @@ def summary(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
     return means.reindex(columns=arm_order(table["arm"])).rename_axis(columns=None)
 
 
-def summary_with_intervals(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
+def summary_with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     """`summary` as text, each mean with its 95% interval over the replicates where there are enough of them."""
-    found = intervals(table, ["classifier", "arm"], value)
+    found = intervals(table, ["classifier", "arm"])
     found["text"] = [
         f"{mean:.2f} ({interval})" if interval else f"{mean:.2f}"
         for mean, interval in zip(found["mean"], interval_texts(found), strict=True)

@@ -67,9 +67,9 @@ def n_maps(generator: Generator | OnePerClass) -> int:
     return len(generator.attention_maps(*(x.to(device) for x in point(generator, 0, 0, 0, 0, 0.0))))
 
 
-def attention_views(generator: Generator | OnePerClass, n: int = 10) -> dict[str, Tensor]:
-    """The image of each of the first `n` classes, then the S of every SPAM over it: uint8 rows, N x 3 x H x W."""
-    points = [point(generator, c, 0, c, 0, 0.0) for c in range(min(n, generator.n_classes))]
+def attention_views(generator: Generator | OnePerClass) -> dict[str, Tensor]:
+    """The image of each of the first ten classes, then the S of every SPAM over it: uint8 rows, N x 3 x H x W."""
+    points = [point(generator, c, 0, c, 0, 0.0) for c in range(min(10, generator.n_classes))]
 
     def strip(spam: int | None) -> Tensor:
         return torch.stack([picture(generator, *p, spam).expand(3, -1, -1) for p in points])
@@ -77,8 +77,8 @@ def attention_views(generator: Generator | OnePerClass, n: int = 10) -> dict[str
     return {"image": strip(None)} | {f"S of SPAM {i + 1}": strip(i) for i in range(n_maps(generator))}
 
 
-def ways(generator: Generator | OnePerClass, n: int = 10, columns: int = 9) -> dict[str, dict[str, Tensor]]:
-    """Rows of uint8 images: `within` each of the first `n` classes from seed 0 to 1; `between` each and the next.
+def ways(generator: Generator | OnePerClass, columns: int = 9) -> dict[str, dict[str, Tensor]]:
+    """Rows of uint8 images: `within` each of the first ten classes from seed 0 to 1; `between` each and the next.
 
     Generators that know nothing between two classes have no rows there.
     """
@@ -87,7 +87,7 @@ def ways(generator: Generator | OnePerClass, n: int = 10, columns: int = 9) -> d
         steps = torch.linspace(0, 1, columns).tolist()
         return torch.stack([picture(generator, *point(generator, label, 0, to_label, to_seed, t)) for t in steps])
 
-    first = list(enumerate(names(generator)))[:n]
+    first = list(enumerate(names(generator)))[:10]
     neighbours = [] if isinstance(generator, OnePerClass) else list(pairwise(first))
     return {
         "within": {name: strip(c, c, 1) for c, name in first},
