@@ -63,7 +63,8 @@ def environment(precision: str) -> dict[str, Any]:
 
 def attempts_at(folder: Path) -> list[dict[str, Any]]:
     """All attempts at the run in this folder: of each its surroundings, and its seconds (0 where it was killed)."""
-    return read_json(folder / "env.json").get("attempts", [])
+    attempts = read_json(folder / "env.json").get("attempts")
+    return attempts if isinstance(attempts, list) else []
 
 
 def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
