@@ -20,7 +20,7 @@ def pick_device() -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as e:
         raise UserError(f"RAG_DEVICE = {name!r} cannot be used here ({str(e).splitlines()[0]}); try cpu") from e
     if device.type == "cuda":  # fp32 is what it says, without TF32; batches are of one size, so autotuning pays

@@ -140,11 +140,10 @@ def settings_for(
     short = {"gan.steps": gan_steps, "classifier.steps": classifier_steps}
     short |= {"engine.name": None if engine == "local" else engine}
     deltas = {**check_overrides(overrides), **{key: value for key, value in short.items() if value is not None}}
-    for check in (progress_mode, check_results_dir):
+    for check in (pick_device, progress_mode, check_results_dir):
         check()  # refuses what the environment asks for in vain, even where runs are reused
     given = {"seed": seed, "overrides": deltas, "arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, **given)  # names and types first: they cost nothing
-    check_value("RAG_DEVICE", pick_device().type, str, choices=("cpu", "cuda", "mps"))
     check_value("RAG_SMOKE", os.environ.get("RAG_SMOKE", ""), str, choices=("", "0", "1"))
     if os.environ.get("RAG_SMOKE") == "1":
         preset = "smoke"

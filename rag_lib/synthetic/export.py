@@ -8,9 +8,9 @@ from typing import Any
 from rag_lib.base import UserError, check_value, results_dir
 from rag_lib.data.images import Images
 from rag_lib.gan.networks import Generator, OnePerClass
-from rag_lib.runtime.files import room_for, sha256, write_whole
+from rag_lib.runtime.files import read_json, room_for, sha256, write_whole
 from rag_lib.runtime.provenance import attempts_at, environment
-from rag_lib.runtime.store import names_itself, run_folder, run_id
+from rag_lib.runtime.store import finished, names_itself, run_folder, run_id
 from rag_lib.settings.config import GanConfig, as_dict, from_dict
 from rag_lib.synthetic.generate import generate, load_generator, to_pil, weights_of
 
@@ -116,15 +116,14 @@ def fidelity(config: GanConfig, weights: Path) -> str:
     digest = sha256(weights)
     own = run_folder(run_id("gan", config)) / "generator.safetensors"
     if own.exists() and sha256(own) == digest:
-        for path in sorted((results_dir() / "runs").glob("quality-*/metrics.json")):
-            saved = json.loads((path.parent / "config.json").read_text())
-            seen = {attempt.get("generator") for attempt in attempts_at(path.parent)}  # of which training
-            of_these = names_itself(path.parent.name, saved) and from_dict("quality", saved).gan == config
+        for folder in sorted((results_dir() / "runs").glob("quality-*")):
+            saved, run = read_json(folder / "config.json"), finished(folder.name)
+            seen = {attempt.get("generator") for attempt in attempts_at(folder)}  # of which training
+            of_these = run and names_itself(run.id, saved) and from_dict("quality", saved).gan == config
             if of_these and seen == {digest[:12]}:
-                metrics = json.loads(path.read_text())
                 return (
-                    f"{100 * metrics['gan_test_accuracy']:.2f}%: how often a classifier trained on the same real "
-                    f"images, right about {100 * metrics['judge_test_accuracy']:.2f}% of the real test images, sees "
-                    "the label"
+                    f"{100 * run.metrics['gan_test_accuracy']:.2f}%: how often a classifier trained on the same real "
+                    f"images, right about {100 * run.metrics['judge_test_accuracy']:.2f}% of the real test images, "
+                    "sees the label"
                 )
     return "not measured; notebook 02_gallery measures it"
