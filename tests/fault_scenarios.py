@@ -1,4 +1,4 @@
-"""What tests/test_reliability.py does to real processes: `python fault_scenarios.py SCENARIO`, a JSON line at the end.
+"""What test_reliability.py does to real processes: `python fault_scenarios.py SCENARIO`, a JSON line at the end.
 
 Attempts at a run are forked from this process, which has imported everything and started no thread: a child
 is up in milliseconds, and killing it is as real as killing any process.

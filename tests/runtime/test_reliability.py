@@ -22,7 +22,7 @@ import torch
 from helpers import train_gan
 from torch import nn
 
-from rag_lib.base import UserError
+from rag_lib.base import ROOT, UserError
 from rag_lib.cli import main
 from rag_lib.runtime import steps as checkpoint
 from rag_lib.runtime.files import (
@@ -48,7 +48,7 @@ GAN = GanConfig(width=8, steps=12, batch_size=8, ema=0.9)
 
 def scenario(name: str) -> dict:
     """Runs one of tests/fault_scenarios.py in a process of its own."""
-    script = Path(__file__).with_name("fault_scenarios.py")
+    script = ROOT / "tests" / "fault_scenarios.py"
     done = subprocess.run([sys.executable, script, name], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
