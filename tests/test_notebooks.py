@@ -178,8 +178,9 @@ def test_a_kernel_shows_figures_whatever_matplotlibs_environment_says(notebook, 
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.transparent: True\n")
     monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    code = "from rag_lib import notebook, plots\nnotebook.settings(dict)\nx = plots.plt.figure().subplots().plot([1])"
-    notebook("", f"{code}\nassert plots.mpl.rcParams['savefig.transparent'] is False")
+    code = "from rag_lib import notebook\nfrom rag_lib.figures import charts\nnotebook.settings(dict)"
+    code += "\nx = charts.plt.figure().subplots().plot([1])"
+    notebook("", f"{code}\nassert charts.mpl.rcParams['savefig.transparent'] is False")
     run_notebook("one", tmp_path / "out.ipynb", {})
     (shown,) = code_cells(tmp_path / "out.ipynb")[-1].outputs
     assert "image/png" in shown.data

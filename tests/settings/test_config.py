@@ -197,9 +197,9 @@ def test_a_crop_larger_than_the_stored_image_is_refused():
         ({"cnn": "3"}, ["classifiers['cnn'] (seeds) = '3' is str", "must be int"]),
         ({"cnn": 3, "vgg": 1}, ["classifier = 'vgg'", "choose one of cnn, resnet18", "timm:NAME"]),
         ({3: 1}, ["classifier = 3 is int", "must be str"]),
-        ({}, ["classifiers = {}", 'dictionary of seeds such as {"cnn": 3}']),
-        (["cnn"], ["classifiers = ['cnn']", 'dictionary of seeds such as {"cnn": 3}']),
-        (None, ["classifiers = None", 'dictionary of seeds such as {"cnn": 3}']),
+        ({}, ["classifiers = {}", "dictionary of seeds", "'cnn': 3"]),
+        (["cnn"], ["classifiers = ['cnn']", "dictionary of seeds", "'cnn': 3"]),
+        (None, ["classifiers = None", "dictionary of seeds", "'cnn': 3"]),
     ],
     ids=str,
 )

@@ -88,7 +88,7 @@ def test_what_is_drawn_does_not_depend_on_the_generators_mode_which_stays(labels
 
     def drawn():
         shown = [generate(generator, 3, seed=0), *attention_maps(generator, 3, seed=0)]
-        return [shown[0].x, shown[0].y, *shown[1:], *latent.attention_views(generator, 2).values()]
+        return [shown[0].x, shown[0].y, *shown[1:], *latent.attention_views(generator).values()]
 
     before, weights = drawn(), copy.deepcopy(generator.state_dict())
     generator.train()
