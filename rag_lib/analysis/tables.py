@@ -1,4 +1,4 @@
-"""What the tables of classifiers say, in words and in small tables for people."""
+"""What the tables of classifiers and generators say, in small tables for people."""
 
 from collections.abc import Sequence
 

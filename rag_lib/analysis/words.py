@@ -1,4 +1,4 @@
-"""What there is to say of a GAN's training and of its images, in words and in small tables for people."""
+"""What there is to say of a GAN's training, of its images and of the classifiers that learned from them."""
 
 from collections.abc import Sequence
 

@@ -85,8 +85,8 @@ def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         return None
     try:
         return load_weights(path)
-    except UserError:
-        print(f"{path} is damaged; the images are decoded again")
+    except UserError as e:
+        print(f"{e}; the images are decoded again", file=sys.stderr)
         return None
 
 

@@ -134,6 +134,7 @@ def gan_step(
     """
     discriminator_loss, generator_loss = losses
     augment_real, augment_fake, augment_for_g = augment
+    D.requires_grad_(True)  # a step that was interrupted leaves it without
     fake = G(z, y)
 
     real_logits, fake_logits = discriminate(D, augment_real(real), augment_fake(fake.detach()), y)
@@ -149,7 +150,6 @@ def gan_step(
     adam_g.zero_grad()
     loss_g.backward()
     adam_g.step()
-    D.requires_grad_(True)
 
     with torch.no_grad():
         watched = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach()}

@@ -56,27 +56,31 @@ def captured(step: Step, parts: Mapping[str, Any], device: torch.device) -> Step
 
 
 def _capture(step: Step, parts: Mapping[str, Any], values: Values, device: torch.device) -> Step:
-    for group in (group for part in parts.values() for group in getattr(part, "param_groups", ())):
-        # a rate that is a Python number would be frozen, and a resumed one may come from another device
-        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
-        if "capturable" in group:
-            group["capturable"] = True
+    for optimizer in (part for part in parts.values() if isinstance(part, torch.optim.Optimizer)):
+        for group in optimizer.param_groups:  # a rate that is a Python number would be frozen
+            group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+            group |= {name: True for name in ("fused", "capturable") if name in group}
+        for state in optimizer.state.values():  # which may have been resumed from another device
+            state |= {name: value.to(device) for name, value in state.items() if name == "step"}
     inputs = {name: value.clone() for name, value in values.items()}
-    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
-    side.wait_stream(torch.cuda.current_stream(device))
+    graph, side, current = torch.cuda.CUDAGraph(), torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    numbers = torch.cuda.get_rng_state(device)
+    side.wait_stream(current)
     with torch.cuda.stream(side), undone(parts):
-        numbers = torch.cuda.get_rng_state(device)
         for _ in range(WARM_UP):
             step(**inputs)
-        draws = not torch.equal(numbers, torch.cuda.get_rng_state(device))
-    torch.cuda.current_stream(device).wait_stream(side)
+    current.wait_stream(side)
+    draws = not torch.equal(numbers, torch.cuda.get_rng_state(device))
+    torch.cuda.set_rng_state(numbers, device)
+    if draws:  # dropout, which a replay would draw as the capture did
+        print("no CUDA graph: the network draws random numbers; the training is slower", file=sys.stderr, flush=True)
+        return step
     try:
-        if draws:  # dropout: a replay would go on from the numbers of its capture
-            raise RuntimeError("it draws random numbers of its own")
         with torch.cuda.graph(graph, stream=side):
             outputs = step(**inputs)
     except RuntimeError as e:
-        print(f"no CUDA graph ({str(e).splitlines()[0]}); the training goes on, slower", file=sys.stderr, flush=True)
+        torch.cuda.set_stream(current)  # which a capture that fails does not leave behind
+        print(f"no CUDA graph ({str(e).splitlines()[0]}); the training is slower", file=sys.stderr, flush=True)
         return step
 
     def replay(**values: Tensor) -> Values:
@@ -101,6 +105,6 @@ def undone(parts: Mapping[str, Any]) -> Iterator[None]:
 def _tensors(parts: Mapping[str, Any]) -> Iterable[Tensor]:
     for part in parts.values():
         if isinstance(part, nn.Module):
-            yield from part.state_dict(keep_vars=True).values()
+            yield from (*part.parameters(), *part.buffers())
         else:
             yield from (value for state in part.state.values() for value in state.values() if isinstance(value, Tensor))

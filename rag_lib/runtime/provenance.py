@@ -21,7 +21,7 @@ from rag_lib.runtime.numerics import pick_device, pick_precision
 def commit_of_code() -> str:
     """The commit of this clone, `+changes` where `rag_lib` differs from it; `unknown` where it is none.
 
-    `RAG_COMMIT`: what it is where only a copy of the code has travelled to (cluster.py).
+    `RAG_COMMIT`: what it is where only a copy of the code has travelled to (study/cluster.py).
     """
     if travelled := os.environ.get("RAG_COMMIT"):
         return travelled

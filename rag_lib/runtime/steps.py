@@ -141,8 +141,8 @@ class Steps:
         for path in checkpoints(self.folder):
             try:
                 state = load_checkpoint(path)
-                if (state["run"], state["parts"].keys()) != (self.folder.name, self.parts.keys()):
-                    raise UserError(f"{path} is a checkpoint of another run ({state['run']})")
+                if (state.get("run"), state.get("parts", {}).keys()) != (self.folder.name, self.parts.keys()):
+                    raise UserError(f"{path} is a checkpoint of another run or version ({state.get('run')})")
             except UserError as e:
                 refused = path.replace(path.with_suffix(".refused"))  # so that it never counts as one of those kept
                 print(f"{e}; set aside as {refused.name}", file=sys.stderr, flush=True)

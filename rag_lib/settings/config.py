@@ -1,7 +1,7 @@
 """Every setting of the study as a field of a frozen dataclass; the defaults are the paper's recipe.
 
-Wrong types and values out of range raise `UserError` with one clear line. Datasets and presets, as
-short lists of deltas from these defaults, stand in presets.py.
+Wrong types and values out of range raise `UserError` with one clear line. Datasets (data/datasets.py)
+and presets (presets.py) are short lists of deltas from these defaults.
 """
 
 import os

@@ -105,7 +105,9 @@ def runs(ray: Any, engine: EngineConfig, planned: Sequence[Job], failed: dict[st
             check_machines(ray, engine, left.values())  # those that have what a job takes may be lost
             coming = len(results)
             ready = set(ray.wait(list(results.values()), num_returns=coming, timeout=0)[0])
-            for job in [job for job in left.values() if job.id not in results or results[job.id] in ready]:
+            came = [job for job in left.values() if job.id not in results or results[job.id] in ready]
+            del ready  # a reference to what a task gave keeps what it took
+            for job in came:
                 if left.keys() & job.needs or is_locked(lock_of(job.id)):  # another process computes it
                     continue
                 del left[job.id]
@@ -118,6 +120,7 @@ def runs(ray: Any, engine: EngineConfig, planned: Sequence[Job], failed: dict[st
                 except (UserError, ray.exceptions.RayError) as e:
                     failed[job.id] = report(job, e)
                 else:
+                    del result
                     yield job, run
             busy = ray.cluster_resources().get("CPU", 0) - ray.available_resources().get("CPU", 0)
             counter.set_postfix_str(f"{busy:g} processors busy, {len(failed)} failed")
@@ -197,7 +200,8 @@ def take_in(job: Job, files: Files | None) -> Run:
     """Return the job's run, written into `results` if `files` are given; raises `UserError` as `check_seen` does."""
     if files:
         write_run(job.id, files)
-    run = finished(job.id)
+    if (run := finished(job.id)) is None:
+        raise UserError(f"{job.id} has gone from {run_folder(job.id).parent} since; ask for it again")
     check_seen(run, next((finished(id) for id in job.needs if id.startswith("gan-")), None))
     return run
 

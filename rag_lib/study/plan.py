@@ -91,7 +91,7 @@ def compute(job: Job, needed: Sequence[Run], splits: Splits, watch: Watch | None
     """Return the finished run of a job, computed unless it is there.
 
     `needed` are the runs that it needs, `splits` the real images of its replicate; `watch`: who looks at a GAN's
-    training (watch.py); by default who prints what goes wrong.
+    training (gan/watch.py); by default who prints what goes wrong.
     """
     gan = next((run for run in needed if run.id.startswith("gan-")), None)
     with opened(job.kind, job.config, gan) as run:

@@ -1,6 +1,7 @@
 """A generated set as an image folder with a datasheet, for whoever trains without this project."""
 
 import json
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -64,22 +65,24 @@ def export(run: str | Path, folder: Path, n: int, seed: int) -> Path:
         raise UserError(f"{folder} exists and is no empty folder; name one that is new")
     if place == Path.cwd():
         raise UserError(f"{folder} is the folder that you are in; name one that is new")
-    unfinished = place.with_name(f"{place.name}.unfinished")
+    unfinished = place.with_name(f".{place.name}-{secrets.token_hex(8)}")
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)  # what an interrupted export has left
         unfinished.mkdir(parents=True)
     except OSError as e:
         raise UserError(f"{folder} cannot be made: {e.strerror}; name another folder") from e
-    images = generate(generator, n, seed)
-    with room_for(f"the images in {unfinished}"):
-        for i, (x, y) in enumerate(zip(images.x, images.y, strict=True)):
-            of_class = unfinished / images.classes[y]
-            of_class.mkdir(exist_ok=True)
-            to_pil(x).save(of_class / f"{i:06d}.png")
-        write_whole(unfinished / "DATASHEET.md", datasheet(generator, weights, images, seed).encode())
-    if place.is_dir():
-        place.rmdir()
-    unfinished.rename(place)
+    try:
+        images = generate(generator, n, seed)
+        with room_for(f"the images in {unfinished}"):
+            for i, (x, y) in enumerate(zip(images.x, images.y, strict=True)):
+                of_class = unfinished / images.classes[y]
+                of_class.mkdir(exist_ok=True)
+                to_pil(x).save(of_class / f"{i:06d}.png")
+            write_whole(unfinished / "DATASHEET.md", datasheet(generator, weights, images, seed).encode())
+        if place.is_dir():
+            place.rmdir()
+        unfinished.rename(place)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -99,7 +99,7 @@ def draw(generator: Generator | OnePerClass, z: Tensor, y: Tensor) -> Tensor:
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Images in [-1, 1] as uint8, 0 to 255, on the CPU: what a networks' image becomes when it is stored."""
+    """Images in [-1, 1] as uint8, 0 to 255, on the CPU: what a network's image becomes when it is stored."""
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 

@@ -137,3 +137,16 @@ def test_the_run_is_not_finished_before_its_metrics_are_written(digits, results,
     run = train_gan(SMOKE, digits.train)
     assert not run.reused
     assert len(pd.read_csv(run.folder / "history.csv")) == SMOKE.steps
+
+
+def test_a_step_that_was_interrupted_leaves_the_next_one_whole():
+    """As a CUDA graph's capture may, after which the plain step goes on."""
+    torch.manual_seed(0)
+    G, D = Generator(SMOKE, 10), Discriminator(SMOKE, 10)
+    adam = [torch.optim.Adam(m.parameters(), 1e-2) for m in (G, D)]
+    given = (G, D, *adam, torch.rand(10, 1, 28, 28) * 2 - 1, torch.arange(10), torch.randn(10, 100))
+    with pytest.raises(ZeroDivisionError):
+        gan_step(*given, (LOSSES["hinge"][0], lambda logits: 1 / 0))
+    before = D.conv4.weight.detach().clone()
+    gan_step(*given, LOSSES["hinge"])
+    assert not torch.equal(D.conv4.weight, before)
