@@ -24,6 +24,7 @@ from rag_lib.study.overrides import check_overrides
 from rag_lib.study.plan import jobs
 from rag_lib.synthetic.export import export
 from rag_lib.synthetic.generate import generate, load_generator
+from rag_lib.synthetic.pretrained import pretrained_names
 from rag_lib.synthetic.publish import publish
 
 NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")  # what make study runs
@@ -74,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("name", help="such as few_digits")
     add_engine_options(sub)
     sub = add("export", export_images, "write a generator's images as an image folder with a datasheet")
-    sub.add_argument("run", help="the name or the folder of a GAN's run, a generator.safetensors, or mnist")
+    with_study = " or ".join(pretrained_names())
+    sub.add_argument("run", help=f"the name or the folder of a GAN's run, a generator.safetensors, or {with_study}")
     sub.add_argument("folder", type=Path, help="a new folder, which gets one subfolder a class")
     sub.add_argument("--images", type=int, default=10_000, help="how many in total (default: 10000)")
     sub.add_argument("--seed", type=int, default=0, help="of the images (default: 0)")

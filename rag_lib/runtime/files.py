@@ -195,7 +195,7 @@ def locked(path: Path, waiting: str):
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock file `path` now; False, too, where this user may not ask."""
+    """Whether some process holds the lock file `path`, by taking it for a moment; False where this user may not ask."""
     if not os.path.exists(path):
         return False
     try:

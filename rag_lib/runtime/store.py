@@ -117,19 +117,19 @@ def opened(kind: str, config: Checked, gan: Run | None = None) -> Iterator[Run]:
             check_seen(run, gan)
             yield run
         else:
-            with _recorded(id, config, weights_of(gan)) as run:
+            with _recorded(id, config, digest_of(gan)) as run:
                 yield run
             discard_checkpoints(run.folder)
 
 
-def weights_of(gan: Run | None) -> str | None:
+def digest_of(gan: Run | None) -> str | None:
     """The first twelve digits of the SHA-256 of a generator's weights."""
     return gan and sha256(gan.folder / "generator.safetensors")[:12]
 
 
 def check_seen(run: Run, gan: Run | None) -> None:
     """Raises `UserError` where a finished run has seen images of another training than `gan`, the one that is there."""
-    _check_weights(run.folder, attempts_at(run.folder), weights_of(gan))
+    _check_weights(run.folder, attempts_at(run.folder), digest_of(gan))
 
 
 def _check_weights(folder: Path, attempts: list[dict[str, Any]], weights: str | None) -> None:

@@ -12,13 +12,13 @@ from rag_lib.runtime.files import checkpoints, is_locked, locked, read_json, rea
 from rag_lib.runtime.provenance import attempts_at
 from rag_lib.runtime.store import (
     Run,
+    digest_of,
     discard_checkpoints,
     finished,
     lock_of,
     names_itself,
     run_folder,
     run_id,
-    weights_of,
 )
 from rag_lib.settings.config import from_dict
 
@@ -29,7 +29,7 @@ def _state(folder: Path, saved: dict[str, Any]) -> str:
     if saved and not names_itself(folder.name, saved):
         return "stale"
     gan = saved.get("gan") and finished(run_id("gan", from_dict("gan", saved["gan"])))
-    if gan and {attempt.get("generator") for attempt in attempts_at(folder)} - {None, weights_of(gan)}:
+    if gan and {attempt.get("generator") for attempt in attempts_at(folder)} - {None, digest_of(gan)}:
         return "stale"
     if finished(folder.name):
         return "finished"

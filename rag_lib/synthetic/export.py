@@ -13,7 +13,7 @@ from rag_lib.runtime.files import read_json, room_for, sha256, write_whole
 from rag_lib.runtime.provenance import attempts_at, environment
 from rag_lib.runtime.store import finished, names_itself, run_folder, run_id
 from rag_lib.settings.config import GanConfig, as_dict, from_dict
-from rag_lib.synthetic.generate import generate, load_generator, to_pil, weights_of
+from rag_lib.synthetic.generate import generate, load_generator, to_pil, weights_file
 
 DATASHEET = """# Generated images
 
@@ -58,7 +58,7 @@ def export(run: str | Path, folder: Path, n: int, seed: int) -> Path:
     The set reads back by torchvision's ImageFolder, and with three images a class as `folder:PATH`. The folder appears
     when all is in it. Raises `UserError` where it holds something already or cannot be made.
     """
-    generator, weights = load_generator(run), weights_of(run)
+    generator, weights = load_generator(run), weights_file(run)
     check_value("--images", n, int, low=1)
     place = folder.resolve()
     if place.is_file() or (place.is_dir() and any(place.iterdir())):

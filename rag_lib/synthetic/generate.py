@@ -32,7 +32,7 @@ def load_generator(run: str | Path) -> Generator | OnePerClass:
     It carries `config`, `classes` (names), `labeller`, which is None unless labels are `pseudo`, and `published`, what
     a pretrained one's card says of its training, else None. Raises `UserError` where there is none.
     """
-    path = weights_of(run)
+    path = weights_file(run)
     weights, card = load_weights(path)
     try:
         config = from_dict("gan", card["config"])
@@ -50,7 +50,7 @@ def load_generator(run: str | Path) -> Generator | OnePerClass:
     return generator.to(pick_device()).eval().requires_grad_(False)
 
 
-def weights_of(run: str | Path) -> Path:
+def weights_file(run: str | Path) -> Path:
     """The file of weights of a GAN's run or of a pretrained generator (`load_generator`); raises `UserError`."""
     path = Path(run)
     if str(run) in pretrained_names():
