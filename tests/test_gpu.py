@@ -56,20 +56,31 @@ if __name__ == "__main__":
 """
 
 
+def bare(folder: Path) -> dict[str, str]:
+    """The environment of a machine without what is `ABSENT`, also in the processes that a process starts."""
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(SITE)
+    places = [folder / "site", ROOT, BENCHMARKS]
+    variables = {"PYTHONPATH": os.pathsep.join(map(str, places)), "RAG_RESULTS": str(folder / "results")}
+    return os.environ | variables | {"RAG_DEVICE": "cpu", "RAG_PROGRESS": "text", "OMP_NUM_THREADS": "1"}
+
+
+def test_the_command_line_needs_neither_jupyter_nor_papermill(tmp_path):
+    command = [sys.executable, "-m", "rag_lib", "classify", "--dataset", "mnist", "--preset", "smoke", "--dry-run"]
+    done = subprocess.run(command, env=bare(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory):
     """Both parts, in a process without what a bare machine lacks, until their minutes are over: their folder."""
     if not all((data_dir() / "MNIST" / "raw" / name).exists() for name in MNIST_MD5):
         pytest.skip(f"needs MNIST in {data_dir()}")
     folder = tmp_path_factory.mktemp("gpu")
-    (folder / "site").mkdir()
-    (folder / "site" / "sitecustomize.py").write_text(SITE)  # of the processes that it starts, too
-    places = [folder / "site", ROOT, BENCHMARKS]
-    variables = {"PYTHONPATH": os.pathsep.join(map(str, places)), "RAG_RESULTS": str(folder / "results")}
-    variables |= {"RAG_DEVICE": "cpu", "RAG_PROGRESS": "text", "RAG_DATA": str(data_dir()), "OMP_NUM_THREADS": "1"}
+    variables = bare(folder) | {"RAG_DATA": str(data_dir())}
     (folder / "rehearsal.py").write_text(REHEARSAL)
     command = [sys.executable, "rehearsal.py"]
-    done = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -29,6 +28,8 @@ def use_style() -> None:
     A kernel shows figures, whatever MPLBACKEND; any other process only saves them.
     """
     if in_kernel():
+        from IPython import get_ipython  # absent where only the library is used
+
         get_ipython().enable_matplotlib("inline")
     else:
         plt.switch_backend("agg")
