@@ -2,7 +2,7 @@
 
 import argparse
 import ast
-from pathlib import Path
+import os
 from typing import Any
 
 from rag_lib.base import UserError
@@ -72,5 +72,5 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
         overrides |= engine_overrides(options)
     kind, _, path = options.dataset.partition(":")
     if kind == "folder" and path:  # a shell's relative path starts where the shell is; a notebook's, at the repository
-        given["dataset"] = f"folder:{Path(path).expanduser().absolute()}"
+        given["dataset"] = f"folder:{os.path.abspath(os.path.expanduser(path))}"
     return given

@@ -199,6 +199,7 @@ def test_an_unknown_value_of_rag_smoke_is_refused(monkeypatch, capsys):
     ("name", "value", "message"),
     [
         ("RAG_DEVICE", "toaster", "Error: RAG_DEVICE = 'toaster'"),
+        ("RAG_DEVICE", "hpu", "Error: RAG_DEVICE = 'hpu' cannot be used here"),
         ("RAG_DEVICE", "meta", "Error: RAG_DEVICE = 'meta' cannot be used here"),
         ("RAG_PROGRESS", "loud", "Error: RAG_PROGRESS = 'loud'"),
         ("RAG_RESULTS", "/dev/null/here", "Error: /dev/null/here cannot be written to; set RAG_RESULTS to a folder"),

@@ -1,6 +1,7 @@
 """The files of a folder, a zip or a tar, alike: their names and their bytes."""
 
 import lzma
+import os
 import posixpath
 import stat
 import tarfile
@@ -29,7 +30,7 @@ def entries(path: str | Path, with_data: bool = True) -> Iterator[Entry]:
     relative path starts at the repository. Nothing is unpacked to disk; an archive with a member that leads outside
     is refused all the same.
     """
-    path = ROOT / Path(path).expanduser()
+    path = ROOT / os.path.expanduser(path)
     try:
         if path.is_dir():
             yield from entries_below(path, path, with_data)

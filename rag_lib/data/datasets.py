@@ -204,7 +204,7 @@ def cifar_files(source: type[torchvision.datasets.CIFAR10], md5: dict[str, str] 
 
 def cifar10_jpeg(config: DataConfig) -> tuple[Images, Images]:
     archive = data_dir() / "cifar10-jpeg.tar.xz"
-    if not archive.exists():
+    if not archive.is_file():
         raise UserError(f"cifar10_jpeg needs {archive}; put it there, or set RAG_DATA to the folder that has it")
     if (found := hashlib.sha256(archive.read_bytes()).hexdigest()) != CIFAR10_JPEG_SHA256:
         raise UserError(f"{archive} is damaged: its SHA-256 is {found}, not {CIFAR10_JPEG_SHA256}; fetch it again")

@@ -91,8 +91,9 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     """A table of `results/tables`, by `pandas.read_csv`; raises `UserError` where another program has changed it."""
     try:
         table = pd.read_csv(path, **options)
-        table["run_id"]
-    except (ValueError, KeyError) as e:
+        if "run_id" not in table or not isinstance(table.index, pd.RangeIndex):  # a row of more fields shifts the names
+            raise ValueError("fields do not fit their names")
+    except ValueError as e:
         raise UserError(
             f"{path} is no table with commas and a column run_id (has a spreadsheet saved it?); take it back (git "
             "checkout), or delete it: rows of finished runs are entered again when their study is asked for"

@@ -21,7 +21,7 @@ def pick_device() -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as e:
+    except (RuntimeError, AssertionError, ImportError) as e:
         raise UserError(f"RAG_DEVICE = {name!r} cannot be used here ({str(e).splitlines()[0]}); try cpu") from e
     if device.type == "cuda":  # fp32 is what it says, without TF32; batches are of one size, so autotuning pays
         torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "ieee"

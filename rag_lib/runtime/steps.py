@@ -142,7 +142,7 @@ class Steps:
             try:
                 state = load_checkpoint(path)
                 if (state.get("run"), state.get("parts", {}).keys()) != (self.folder.name, self.parts.keys()):
-                    raise UserError(f"{path} is a checkpoint of another run ({state.get('run')}), or of another version")
+                    raise UserError(f"{path} is a checkpoint of another run ({state.get('run')}), or version")
             except UserError as e:
                 refused = path.replace(path.with_suffix(".refused"))  # so that it never counts as one of those kept
                 print(f"{e}; set aside as {refused.name}", file=sys.stderr, flush=True)

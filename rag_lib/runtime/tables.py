@@ -47,7 +47,8 @@ def list_runs() -> pd.DataFrame:
     for folder in sorted(p for p in (results_dir() / "runs").glob("*") if named_as_runs.fullmatch(p.name)):
         saved = read_json(folder / "config.json")
         megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
-        data = saved.get("data") or (saved.get("gan") or {}).get("data")
+        gan = saved.get("gan")
+        data = saved.get("data") or (gan.get("data") if isinstance(gan, dict) else None)
         dataset = data.get("dataset") if isinstance(data, dict) else None
         parts = [dataset, *(saved.get(k) for k in ("model", "arm", "steps"))]
         parts += [f"seed {saved['seed']}"] if "seed" in saved else []

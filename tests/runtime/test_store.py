@@ -127,7 +127,9 @@ def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
     assert {"commit", "torch", "device", "threads", "seconds"} <= set(provenance)
 
 
-@pytest.mark.parametrize("content", [b"", b"run_id;accuracy\na;97,5\n", b"name\n", "run_id\n".encode("utf-16")])
+@pytest.mark.parametrize(
+    "content", [b"", b"run_id;accuracy\na;97,5\n", b"name\n", b"run_id,a\nx,1,2\n", "run_id\n".encode("utf-16")]
+)
 def test_a_table_that_a_spreadsheet_has_saved_is_named_with_the_way_back(content, results):
     path = results / "tables" / "classify.csv"
     path.parent.mkdir(parents=True)
