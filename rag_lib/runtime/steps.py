@@ -48,6 +48,7 @@ class Steps:
         self.history: list[dict[str, float]] = []
         self._log_every = math.ceil(total / N_LOGS)
         self._worst: dict[str, Tensor] = {}  # the largest losses since step `_looked`, on their device
+        self._looked = 0
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
 
