@@ -43,8 +43,11 @@ def needed_chunks(png: bytes) -> bytes:
 def with_eight_bits(image: Image.Image, name: str, data: bytes) -> Image.Image:
     """Return the image in the file `data` with 8 bits a sample, its transparent colour likewise; raise `UserError`."""
     clear = image.info.get("transparency", -1)
-    if image.mode == "F":
-        raise UserError(f"{name} has floating-point pixels; save it with 8 or 16 bits")
+    of_tiff = image.tag_v2 if image.format == "TIFF" else {}
+    signed = of_tiff.get(Base.SampleFormat) == (2,) and of_tiff.get(Base.BitsPerSample) == (16,)
+    if image.mode in ("F", "LAB") or signed:
+        kind = "signed" if signed else {"F": "floating-point", "LAB": "LAB"}[image.mode]
+        raise UserError(f"{name} has {kind} pixels; save it with 8 or 16 bits, grey or RGB")
     if image.format == "PNG" and image.mode in ("L", "RGB") and clear != -1:
         largest = 2 ** data[24] - 1  # by the header's bits a sample; Pillow scales the pixels, and not this colour
         if largest > 255:
@@ -53,7 +56,7 @@ def with_eight_bits(image: Image.Image, name: str, data: bytes) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     grey = np.asarray(image)  # 16 bits, which Pillow would clip at 255
-    if image.format == "TIFF" and image.tag_v2.get(Base.PhotometricInterpretation) == 0:  # white is 0, for Pillow black
+    if of_tiff.get(Base.PhotometricInterpretation) == 0:  # white is 0, for Pillow black
         grey = 65535 - grey
     # all black is an image, too; 12 bits in 16 would be left with 16 levels
     if grey.any() and not (grey.min() >= 0 and 4096 <= grey.max() <= 65535):

@@ -12,7 +12,8 @@ from rag_lib.base import UserError
 ABOVE = re.compile(
     r"(.*[ _-])?(?P<part>train|test|val|eval|dev|pred|fold)(ing|id|idation|uation|iction|s)?"
     r"([ _-]?(set|data|images))?[ _-]?(?P<number>\d*[A-Z]?)"
-    r"|(.*[ _-])?(?P<kind>image|img|mask|annotation|label|ground[ _-]?truth)s?[ _-]?\d*",
+    r"|(.*[ _-])?(?P<kind>(jpeg)?image|img|segmentation(class|object)|mask|annotation|label|ground[ _-]?truth)"
+    r"s?[ _-]?\d*",
     re.IGNORECASE,
 )
 

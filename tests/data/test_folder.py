@@ -860,6 +860,11 @@ JPEG = encoded(noise(0), "JPEG")
             ["floating-point pixels", "save it with 8 or 16 bits"],
         ),
         (
+            "5.tif",
+            encoded(np.full((40, 40), 20_000, np.uint16), "TIFF", tiffinfo={339: 2}),
+            ["signed pixels", "save it with 8 or 16 bits"],
+        ),
+        (
             "5.png",
             encoded(np.full((40, 40), 4095, np.uint16)),
             ["grey values from 4095 to 4095", "16 bits that use 0 to 65535", "scale them"],
@@ -872,7 +877,7 @@ JPEG = encoded(noise(0), "JPEG")
     ],
     ids=[
         *("empty", "text", "truncated png", "truncated jpeg", "truncated gif", "too low", "one pixel"),
-        *("float", "12 bits in 16", "more than 16 bits"),
+        *("float", "signed", "12 bits in 16", "more than 16 bits"),
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "zip"])
@@ -918,6 +923,7 @@ TWO = ("cat/0.png", "dog/0.png")  # in each of some folders
         {"cells": ("cat/0.png", "dog/0.png"), "cat": ("1.png",), "dog": ("1.png",)},
         {"images": TWO, "annotations": ("trimaps/0.png",)},
         {"images": ("0.png",), "masks": ("0.png",)},
+        {"JPEGImages": ("0.png",), "SegmentationClass": ("0.png",)},  # as VOC has them
         {"train": ("a/cat/0.png", "a/dog/0.png", "b/cat/0.png", "b/dog/0.png"), "test": ("a/cat/0.png", "b/cat/0.png")},
     ],
 )
