@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from rag_lib.data.datasets import Splits
 from rag_lib.runtime.store import Run
-from rag_lib.settings.config import DataConfig, EngineConfig
+from rag_lib.settings.config import EngineConfig
 from rag_lib.study.arms import splits_of
 from rag_lib.study.plan import Job, compute
 
@@ -13,14 +12,11 @@ from rag_lib.study.plan import Job, compute
 Engine = Callable[[Sequence[Job]], Iterator[tuple[Job, Run]]]
 
 
-def in_order(planned: Sequence[Job], images: Callable[[DataConfig], Splits] | None = None) -> Iterator[tuple[Job, Run]]:
-    """Computes one run after another, in this process; those that are finished are read.
-
-    `images`: what gives a replicate's real images; by default those that its config names.
-    """
+def in_order(planned: Sequence[Job]) -> Iterator[tuple[Job, Run]]:
+    """Compute one run after another, in this process; those that are finished are read."""
     runs: dict[str, Run] = {}
     for job in planned:
-        runs[job.id] = compute(job, [runs[id] for id in job.needs], (images or splits_of)(job.data))
+        runs[job.id] = compute(job, [runs[id] for id in job.needs], splits_of(job.data))
         yield job, runs[job.id]
 
 
