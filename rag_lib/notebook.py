@@ -19,6 +19,7 @@ from rag_lib.base import ROOT, UserError, check_value
 from rag_lib.figures import charts
 from rag_lib.figures.interactive import image
 from rag_lib.runtime.files import LESS_MEMORY, write_whole
+from rag_lib.runtime.progress import live_front_end
 from rag_lib.study.resolve import settings_for
 from rag_lib.synthetic.pretrained import pretrained_names
 
@@ -48,8 +49,8 @@ def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> 
 def check_injected(cells: Sequence[str], known: Collection[str]) -> None:
     """Look at papermill's cell where it is the last of these, a session's inputs, that sets parameters.
 
-    Prints what it sets otherwise than the first cell, which may have been edited since. papermill only warns of a
-    parameter that the notebook does not have; here it is a `UserError`.
+    Tells whoever looks on what it sets otherwise than the first cell, which may have been edited since. papermill only
+    warns of a parameter that the notebook does not have; here it is a `UserError`.
     """
     setting = [cell for cell in cells if cell.startswith(_INJECTED) or assigned(cell).keys() & set(known)]
     if not setting or not setting[-1].startswith(_INJECTED):
@@ -62,7 +63,8 @@ def check_injected(cells: Sequence[str], known: Collection[str]) -> None:
                 "or deleted, run all cells again"
             )
     first = assigned(next((cell for cell in reversed(setting) if not cell.startswith(_INJECTED)), ""))
-    if other := [f"{name} = {value}" for name, value in given.items() if first.get(name, value) != value]:
+    other = [f"{name} = {value}" for name, value in given.items() if first.get(name, value) != value]
+    if other and live_front_end():  # who runs it headless has just written that cell
         print(f"papermill's cell sets {', '.join(other)}; delete it to use what the first cell says")
 
 

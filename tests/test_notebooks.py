@@ -264,8 +264,9 @@ UNKNOWN = "# Parameters\namp = 'false'\n"
         ([FIRST, INJECTED, FIRST.replace("0", "3"), "no Python", INJECTED], None),
     ],
 )
-def test_of_a_sessions_cells_the_last_that_sets_parameters_counts(cells, said, capsys):
+def test_of_a_sessions_cells_the_last_that_sets_parameters_counts(cells, said, capsys, monkeypatch):
     """Regression: an edited first cell was ignored silently, and a mended injected one refused until a restart."""
+    monkeypatch.setattr("rag_lib.notebook.live_front_end", lambda: True)
     shown = ""
     try:
         check_injected([*cells, "settings = 1"], ("seed", "preset"))
