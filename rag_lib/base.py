@@ -23,17 +23,17 @@ class UserError(ValueError):
 
 
 def data_dir() -> Path:
-    """The datasets' folder: `RAG_DATA`, else `data/` in the repository."""
+    """Return the datasets' folder: `RAG_DATA`, else `data/` in the repository."""
     return _folder("RAG_DATA", "data")
 
 
 def results_dir() -> Path:
-    """The results' folder: `RAG_RESULTS`, else `results/` in the repository."""
+    """Return the results' folder: `RAG_RESULTS`, else `results/` in the repository."""
     return _folder("RAG_RESULTS", "results")
 
 
 def _folder(variable: str, default: str) -> Path:
-    """What the environment says; a relative path starts at the repository, since shell and kernel are elsewhere."""
+    """Return what the environment says; a relative path starts at the repository, as shell and kernel are elsewhere."""
     path = Path(os.path.expanduser(os.environ.get(variable) or default))
     if not (path.is_absolute() or (ROOT / "pyproject.toml").exists()):
         raise UserError(
@@ -44,7 +44,7 @@ def _folder(variable: str, default: str) -> Path:
 
 
 def check_results_dir() -> None:
-    """Raises `UserError` where nothing can be written into the results' folder."""
+    """Raise `UserError` where nothing can be written into the results' folder."""
     path = results_dir()
     # not Path.exists, which raises where a folder above is closed
     there = next(p for p in (path, *path.parents) if os.path.exists(p))
@@ -53,7 +53,7 @@ def check_results_dir() -> None:
 
 
 def check_value(name: str, value: Any, kind: type, choices=(), low=None, high=None) -> None:
-    """Raises `UserError`, in one line, unless `value` is a `kind` within its choices and bounds."""
+    """Raise `UserError`, in one line, unless `value` is a `kind` within its choices and bounds."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_number and kind is float) and type(value) is not kind:
         hint = {bool: " (papermill reads True and False with capitals)", float: " (YAML wants 1.0e-4, not 1e-4)"}

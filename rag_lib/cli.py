@@ -31,7 +31,7 @@ NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")  # what make study run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, or 2 with one line on stderr for what the user can mend.
+    """Run one command; return the exit code: 0, or 2 with one line on stderr for what the user can mend.
 
     130 after Ctrl-C, as shells have it.
     """

@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
-    """The options of one of the commands `train`, `gallery`, `classify`, `low_data`, `ablation` and `notebooks`."""
+    """Add the options of one of the commands `train`, `gallery`, `classify`, `low_data`, `ablation` and `notebooks`."""
     datasets = ", ".join(name for name in DATASETS if name != "folder")
     sub.add_argument("--dataset", default="mnist5k", help=f"{datasets}, or folder:PATH (default: mnist5k)")
     sub.add_argument("--preset", default="quick", help=f"{', '.join(PRESETS)} (default: quick)")
@@ -41,7 +41,7 @@ def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
 
 
 def add_engine_options(sub: argparse.ArgumentParser) -> None:
-    """The options that say where runs are computed, or that none are."""
+    """Add the options that say where runs are computed, or that none are."""
     sub.add_argument("--engine", default="local", help="local, one run after another, or ray (default: local)")
     text = "of the Ray cluster's head (default: auto, the cluster that this machine is in)"
     sub.add_argument("--address", help=text)
@@ -49,12 +49,12 @@ def add_engine_options(sub: argparse.ArgumentParser) -> None:
 
 
 def engine_overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """The overrides that `--address` stands for."""
+    """Return the overrides that `--address` stands for."""
     return {"engine.address": options.address} if options.address else {}
 
 
 def parameters(options: argparse.Namespace) -> dict[str, Any]:
-    """The parameters of `study.settings_for`, and of the notebooks, that the options give."""
+    """Return the parameters of `study.settings_for`, and of the notebooks, that the options give."""
     overrides = {}
     for text in options.overrides:
         name, equals, value = text.partition("=")

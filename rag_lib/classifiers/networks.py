@@ -73,7 +73,7 @@ class FastCNN(nn.Sequential):
 
     @torch.no_grad()
     def whiten(self, x: Tensor) -> None:
-        """Sets the first convolution by the patches of these images, N x C x H x W in [-1, 1]."""
+        """Set the first convolution by the patches of these images, N x C x H x W in [-1, 1]."""
         conv = self[0]
         patches = F.unfold(x.float(), 2).transpose(1, 2).flatten(0, 1)
         variances, components = torch.linalg.eigh(patches.T.cov())
@@ -102,7 +102,7 @@ NETWORKS: dict[str, Callable[[str, int, int], nn.Module]] = {
 
 
 def build(config: ClassifierConfig, n_classes: int) -> nn.Module:
-    """The untrained classifier of this config: images N x C x H x W in [-1, 1] to logits N x `n_classes`.
+    """Return the untrained classifier of this config: images N x C x H x W in [-1, 1] to logits N x `n_classes`.
 
     Raises `UserError` for a timm model that does not exist or does not take images of this size.
     """
@@ -112,7 +112,7 @@ def build(config: ClassifierConfig, n_classes: int) -> nn.Module:
 
 
 def timm_model(name: str, channels: int, size: int, n_classes: int) -> nn.Module:
-    """A model of the timm library, untrained; tried on one image, since many take large images only."""
+    """Return a model of the timm library, untrained; tried on one image, since many take large images only."""
     try:
         import timm
     except ModuleNotFoundError as e:

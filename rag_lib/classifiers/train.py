@@ -100,7 +100,7 @@ def train_classifier(
 
 
 def load_classifier(run: Run, config: ClassifierConfig, n_classes: int) -> nn.Module:
-    """The trained classifier of a run, ready to predict."""
+    """Return the trained classifier of a run, ready to predict."""
     model = build(config, n_classes)
     weights, _ = load_weights(run.folder / "classifier.safetensors")
     model.load_state_dict(weights)
@@ -108,13 +108,13 @@ def load_classifier(run: Run, config: ClassifierConfig, n_classes: int) -> nn.Mo
 
 
 def predict(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
-    """The predicted class of each uint8 image of `x` (N x C x H x W), int64, N, on the CPU."""
+    """Return the predicted class of each uint8 image of `x` (N x C x H x W), int64, N, on the CPU."""
     return evaluate(model, x, config).argmax(1)
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
-    """The logits of uint8 images `x` (N x C x H x W), without random preprocessing: N x classes, on the CPU."""
+    """Return the logits of uint8 images `x` (N x C x H x W), without random preprocessing: N x classes, on the CPU."""
     device = next(model.parameters()).device
     precision = pick_precision(config.precision, device)
     model.eval()
@@ -127,7 +127,7 @@ def evaluate(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
 
 
 def confusion(images: Images, predicted: Tensor) -> pd.DataFrame:
-    """Counts of true (rows) against predicted (columns) classes."""
+    """Count true (rows) against predicted (columns) classes."""
     k = len(images.classes)
     counts = torch.bincount(images.y * k + predicted, minlength=k * k).reshape(k, k)
     return pd.DataFrame(counts.numpy(), index=list(images.classes), columns=list(images.classes))

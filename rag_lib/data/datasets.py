@@ -66,7 +66,7 @@ class Splits:
 
 
 def load(config: DataConfig) -> Splits:
-    """The dataset's images, `channels` x `stored_size` x `stored_size`, split stratified by `split_seed`.
+    """Return the dataset's images, `channels` x `stored_size` x `stored_size`, split stratified by `split_seed`.
 
     Sets with a test part keep it, and give 5,000 (own folders a tenth) of their training images to `val`;
     sets without one give a fifth to `test` and a tenth to `val`; every class gives at least one image.
@@ -118,7 +118,7 @@ def _whole(config: DataConfig) -> Splits:
 
 
 def content_of(dataset: str) -> str:
-    """The hash that stands for an own folder's images in a run's identity; empty for a named dataset."""
+    """Return the hash that stands for an own folder's images in a run's identity; empty for a named dataset."""
     kind, _, path = dataset.partition(":")
     return folder.fingerprint(path) if kind == "folder" and path else ""
 
@@ -144,8 +144,8 @@ def idx_files(
 ) -> tuple[Images, Images]:
     """Both parts of a dataset in MNIST's format, read in place or downloaded."""
     raw = data_dir() / source.__name__ / "raw"
-    if len(arrays := read_idx_files(raw, md5)) < len(MNIST_MD5):
-        torchvision_set(source, True, f"{', '.join(MNIST_MD5)} into {raw}")
+    if missing := md5.keys() - (arrays := read_idx_files(raw, md5)).keys():
+        torchvision_set(source, True, f"{', '.join(sorted(missing))} into {raw}")
         arrays = read_idx_files(raw, md5)
     parts = []
     for part in ("train", "t10k"):
@@ -165,7 +165,7 @@ def read_idx_files(raw: Path, md5: dict[str, str]) -> dict[str, torch.Tensor]:
 
 
 def read_idx(file: Path, md5: str, dims: int) -> torch.Tensor:
-    """A file of bytes in MNIST's format: a magic number, `dims` sizes of four bytes each, the bytes."""
+    """Read a file of bytes in MNIST's format: a magic number, `dims` sizes of four bytes each, the bytes."""
     raw = file.read_bytes()
     if file.suffix == ".gz":
         try:

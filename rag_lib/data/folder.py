@@ -28,7 +28,7 @@ Layout = dict[str, tuple[str, str, str]]  # of each path: split, class, and the 
 
 
 def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[Images, Images | None]:
-    """The training images and, where the folder has a `test` part, the test images.
+    """Return the training images and, where the folder has a `test` part, the test images.
 
     Accepts `PATH/train/<class>/*` with `PATH/test/<class>/*`, or `PATH/<class>/*`; PATH is a folder, a
     zip or a tar (any compression). Each image becomes `channels` x `size` x `size`, uint8: turned as its
@@ -80,7 +80,7 @@ def some(texts: Sequence[str], most: int, between: str = ", ") -> str:
 
 
 def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """A file's decoded images and their classes; None where there is no such file, or a damaged one, and says so."""
+    """Return a file's decoded images and their classes; None where it is missing or, with a line, damaged."""
     if not path.exists():
         return None
     try:

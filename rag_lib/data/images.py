@@ -26,15 +26,15 @@ class Images:
         return len(self.x)
 
     def __getitem__(self, index: Tensor | slice) -> "Images":
-        """The images at `index` (int64 indices, a bool mask or a slice)."""
+        """Return the images at `index` (int64 indices, a bool mask or a slice)."""
         return replace(self, x=self.x[index], y=self.y[index])
 
     def first_of_each_class(self, n: int) -> "Images":
-        """The first `n` images of each class, as far as there are so many."""
+        """Return the first `n` images of each class, as far as there are so many."""
         return self[torch.cat([(self.y == c).nonzero().flatten()[:n] for c in range(len(self.classes))])]
 
     def only(self, c: int) -> "Images":
-        """The images of class `c`, as the only class there is."""
+        """Return the images of class `c`, as the only class there is."""
         of_class = self[self.y == c]
         return replace(of_class, y=torch.zeros_like(of_class.y), classes=(self.classes[c],))
 
@@ -42,7 +42,7 @@ class Images:
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
     def padded_to(self, size: int) -> "Images":
-        """The images in the centre of `size` x `size` pixels, continued by reflection."""
+        """Return the images in the centre of `size` x `size` pixels, continued by reflection."""
         before = (size - self.x.shape[-1]) // 2
         after = size - self.x.shape[-1] - before
         # reflection works on floating point only; every uint8 value is exact there
@@ -50,7 +50,7 @@ class Images:
 
 
 def concat(a: Images, b: Images) -> Images:
-    """The images of `a`, then those of `b`; both must know the same classes."""
+    """Return the images of `a`, then those of `b`; both must know the same classes."""
     if a.classes != b.classes:
         raise ValueError(f"images of different classes cannot be joined: {a.classes} and {b.classes}")
     return Images(torch.cat([a.x, b.x]), torch.cat([a.y, b.y]), a.classes)

@@ -47,7 +47,7 @@ def centre_crop(x: Tensor, size: int) -> Tensor:
 
 
 def crop_and_rotate(x: Tensor, size: int, offset: Tensor, angle: Tensor) -> Tensor:
-    """A `size` x `size` crop of each image at its `offset`, turned about the crop's own centre, in one resampling.
+    """Cut a `size` x `size` crop of each image at its `offset`, turned about the crop's own centre, in one resampling.
 
     Resampling from the uncropped image keeps the corners real wherever it reaches that far; beyond its border it
     goes on by reflection.

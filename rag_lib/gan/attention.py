@@ -46,7 +46,7 @@ class Residual(nn.Module):
 
 
 def of_timm(name: str, channels: int, residual: bool) -> nn.Module:
-    """A layer of timm by its full name, within `Residual` or not."""
+    """Return a layer of timm by its full name, within `Residual` or not."""
     layer = resolve_name(name)(channels)
     return Residual(layer) if residual else layer
 
@@ -62,7 +62,7 @@ ATTENTION: dict[str, Callable[..., nn.Module]] = {
 
 
 def attention_module(name: str, channels: int, residual: bool = True) -> nn.Module:
-    """The module that a config's `attention` names; raises `UserError` where it wants timm, and that is not there."""
+    """Return the module that a config's `attention` names; raise `UserError` where it needs timm, which is missing."""
     try:
         return ATTENTION[name](channels, residual=residual)
     except ModuleNotFoundError as e:

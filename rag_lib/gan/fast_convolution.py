@@ -37,7 +37,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
-    """The gradient of a convolution's weights, out x in x `kernel` x `kernel`.
+    """Return the gradient of a convolution's weights, out x in x `kernel` x `kernel`.
 
     `x`: its input, N x in x H x W; `gradient`: that of its output, N x out x h x w.
     """

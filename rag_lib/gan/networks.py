@@ -32,7 +32,7 @@ class ConditionalBatchNorm(nn.Module):
 
 
 def of_class(table: nn.Embedding, y: Tensor) -> Tensor:
-    """The rows of the classes `y` (int64, N), or their sums with the weights `y` (N x classes)."""
+    """Return the rows of the classes `y` (int64, N), or their sums with the weights `y` (N x classes)."""
     return y @ table.weight if y.is_floating_point() else table(y)
 
 
@@ -90,7 +90,7 @@ class Generator(nn.Module):
         return self.dconv4(h).tanh()
 
     def attention_maps(self, z: Tensor, y: Tensor) -> list[Tensor]:
-        """The three SPAMs' S for these inputs, each N x 1 x h x w in (0, 1); empty without SPAM."""
+        """Return the three SPAMs' S for these inputs, each N x 1 x h x w in (0, 1); empty without SPAM."""
         maps: list[Tensor] = []
         spams = [m for m in self.modules() if isinstance(m, SPAM)]
         hooks = [m.register_forward_hook(lambda m, inputs, _: maps.append(m.attention(inputs[0]))) for m in spams]
@@ -121,7 +121,7 @@ class OnePerClass(nn.Module):
         return self.by_class(lambda one, z, y: one(z, y), z, y)
 
     def attention_maps(self, z: Tensor, y: Tensor) -> list[Tensor]:
-        """The three SPAMs' S for these inputs, as `Generator.attention_maps`."""
+        """Return the three SPAMs' S for these inputs, as `Generator.attention_maps`."""
         n_maps = len(self.generators[0].attention_maps(z[:1], y[:1] * 0))
         return [self.by_class(lambda one, z, y, i=i: one.attention_maps(z, y)[i], z, y) for i in range(n_maps)]
 
@@ -185,7 +185,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def dcgan_init(module: nn.Module) -> None:
-    """Normal weights of deviation 0.02, as in DCGAN (Radford et al. 2016)."""
+    """Draw normal weights of deviation 0.02, as in DCGAN (Radford et al. 2016)."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
         nn.init.normal_(module.weight, 0, 0.02)
     elif isinstance(module, nn.BatchNorm2d) and module.affine:

@@ -70,6 +70,9 @@ def train_gan(
     columns = min(n_classes, 10)
     y_shown = torch.arange(columns).repeat(4).to(device)
     z_shown = torch.randn(len(y_shown), config.z_dim, generator=rng("gan", config.seed, "shown")).to(device)
+    of_class = [(train.y == c).nonzero().flatten() for c in range(columns)]
+    like_shown = torch.stack([i[n % len(i)] for n in range(4) for i in of_class])  # real images of these labels
+    real_shown = preprocess(train.x[like_shown], config.data)
     (folder / "samples").mkdir(exist_ok=True)
     sample_every = math.ceil(config.steps / N_SAMPLES)
     seed = seed_of("gan", config.seed, "order")
@@ -100,19 +103,23 @@ def train_gan(
     title = f"GAN {config.data.dataset}" + (f", {train.classes[0]}" if config.only_class >= 0 else "")
     with Steps(folder, config.steps, parts, title, "try a smaller gan.lr") as steps:
         for step in steps:
-            logged = steps.log(lr=lr_at(config, step), **iterate(**drawn(step)))
+            row = steps.log(lr=lr_at(config, step), **iterate(**drawn(step)))
+            sampled = (step + 1) % sample_every == 0 or step + 1 == config.steps
 
-            if (step + 1) % sample_every == 0 or step + 1 == config.steps:
+            if row is not None or sampled:
                 average.eval()
                 weights = without_start(average, start, config.ema, step + 1)
                 with torch.no_grad():
                     shown = functional_call(average, weights, (z_shown, y_shown))
+            if sampled:
                 grid = torchvision.utils.make_grid((shown + 1) / 2, nrow=columns)
                 png = BytesIO()
                 torchvision.utils.save_image(grid, png, format="PNG")
                 write_whole(folder / "samples" / f"step-{step + 1:06d}.png", png.getvalue())
-            if logged and watch is not None:
-                watch(steps.history, folder / "samples")
+            if row is not None:
+                row["diversity_saved"] = float(diversity(real_shown, shown, y_shown)[0])
+                if watch is not None:
+                    watch(steps.history, folder / "samples")
 
     weights = without_start(average, start, config.ema, config.steps)
     if labeller is not None:
@@ -166,7 +173,7 @@ def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tup
 
 
 def per_class(config: GanConfig, classes: int) -> list[GanConfig]:
-    """A training for each class, of an equal part of the steps: together they see as many images as one for all would.
+    """Return a training for each class, of an equal part of the steps: together they see as many images as one for all.
 
     The schedule's decays and the average's memory are shortened alike.
     """
@@ -193,7 +200,7 @@ def join(config: GanConfig, parts: Sequence[Run], classes: tuple[str, ...], fold
 
 
 def last_of(history: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The last row as metrics: without what is no number, which JSON does not have."""
+    """Return the last row as metrics: without what is no number, which JSON does not have."""
     return {name: value for name, value in history[-1].items() if math.isfinite(value)}
 
 

@@ -23,7 +23,7 @@ ONE_COLLAPSED = 0.15  # the lowest one of a class, which rests on few pairs
 
 
 def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
-    """What is wrong in the last tenth of this history, by name, each with what to try; empty where nothing is.
+    """Return what is wrong in the last tenth of this history, by name, each with what to try; empty where nothing is.
 
     Looks for a discriminator that has won, losses that run away, and a generator that has collapsed.
     """
@@ -46,6 +46,11 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
     if last.get("diversity", 1.0) < COLLAPSED:  # histories of older versions have none
         found["samples collapse"] = (
             f"images of a class differ {last['diversity']:.2f} times as much as real ones do; try {remedies}"
+        )
+    elif last.get("diversity_saved", 1.0) < COLLAPSED:
+        found["what is saved collapses"] = (
+            f"with the average of G's weights, images of a class differ {last['diversity_saved']:.2f} times as much as "
+            f"real ones do; try more gan.steps or a smaller gan.ema"
         )
     elif last.get("diversity_lowest", 1.0) < ONE_COLLAPSED:
         found["a class collapses"] = (

@@ -28,7 +28,7 @@ _TEMPORARY = ".tmp"  # in the name of every file that is not whole yet
 
 
 def write_whole(path: Path, *content: bytes | memoryview) -> None:
-    """Writes the parts of `content` to `path`: whole, or the old file stays, whenever the machine stops.
+    """Write the parts of `content` to `path`: whole, or the old file stays, whenever the machine stops.
 
     Beside the file, flushed to disk, then put in its place. Raises `OSError` where that cannot be done, on a
     full disk for one; the old file is then still there.
@@ -48,7 +48,7 @@ def write_whole(path: Path, *content: bytes | memoryview) -> None:
 
 @contextmanager
 def room_for(what: str):
-    """Raises `UserError` where something inside finds no room on the disk or in memory, or may not write there."""
+    """Raise `UserError` where something inside finds no room on the disk or in memory, or may not write there."""
     try:
         yield
     except (OSError, MemoryError, RuntimeError) as e:
@@ -59,8 +59,10 @@ def room_for(what: str):
             raise UserError(
                 f"{what}: {e.strerror} ({e.filename}); set RAG_RESULTS, or RAG_DATA, to a folder of your own"
             ) from e
-        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(f"{what}: {e.strerror}; make room and start again, what is there is used") from e
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE):
+            raise UserError(
+                f"{what}: {e.strerror}; make room, or mend the disk, and start again, what is there is used"
+            ) from e
         raise
 
 
@@ -69,7 +71,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote; empty where the file is missing, or, with a line that names it, damaged."""
+    """Return what `write_json` wrote; empty where the file is missing, or, with a line that names it, damaged."""
     try:
         value = json.loads(path.read_bytes())
         if not (value and isinstance(value, dict)):
@@ -88,7 +90,7 @@ def _say_once(line: str) -> None:
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """A table of `results/tables`, by `pandas.read_csv`; raises `UserError` where another program has changed it."""
+    """Return a table of `results/tables` (`pandas.read_csv`); raise `UserError` where another program changed it."""
     try:
         table = pd.read_csv(path, **options)
         if "run_id" not in table or not isinstance(table.index, pd.RangeIndex):  # a row of more fields shifts the names
@@ -102,13 +104,13 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a process that was killed while it wrote has left in `folder`; nobody else may be writing there."""
+    """Remove what a process that was killed while it wrote has left in `folder`; nobody else may be writing there."""
     for path in folder.rglob(f"*{_TEMPORARY}*"):
         path.unlink(missing_ok=True)
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
-    """A safetensors file of these tensors, with `card` (anything that JSON takes) and a SHA-256 of it all inside."""
+    """Write a safetensors file of these tensors, with `card` (anything that JSON takes) and a SHA-256 of all of it."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # one entry: safetensors writes several in an order of chance, and the same run must give the same bytes
     metadata = json.dumps({"card": card, "sha256": _digest(weights, card)})
@@ -116,7 +118,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the card of such a file; raises `UserError` where it is missing or not as it was written."""
+    """Return the tensors and the card of such a file; raise `UserError` where it is missing or has changed."""
     try:
         with safe_open(path, "pt") as f:
             weights = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (safe_open is no dictionary)
@@ -159,7 +161,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `save_checkpoint` wrote, on the CPU; raises `UserError` where a byte differs, and for code in disguise."""
+    """Return what `save_checkpoint` wrote, on the CPU; raise `UserError` where a byte differs, and for hidden code."""
     header, _, content = path.read_bytes().partition(b"\n")
     if header != _MAGIC + hashlib.sha256(content).hexdigest().encode():
         raise UserError(f"{path} is damaged: its SHA-256 is not the one it was written with")
@@ -171,7 +173,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def locked(path: Path, waiting: str):
-    """Holds the lock file `path`, alone among all processes; prints `waiting` if another one has it.
+    """Hold the lock file `path`, alone among all processes; prints `waiting` if another one has it.
 
     The system frees the lock of a process that dies. The file stays: removing it would let two in. Raises `UserError`
     where the folder is another user's, read-only, or on a file system without locks.
@@ -209,12 +211,12 @@ def is_locked(path: Path) -> bool:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, the newest first."""
+    """Return the checkpoints in `folder`, the newest first."""
     return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
-    """What the newest whole checkpoint in `folder` holds; None without one."""
+    """Return what the newest whole checkpoint in `folder` holds; None without one."""
     for path in checkpoints(folder):
         try:
             return load_checkpoint(path)

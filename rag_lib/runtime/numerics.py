@@ -63,12 +63,12 @@ def keep_freed_memory() -> None:
 
 
 def seed_of(*parts: int | str) -> int:
-    """A 63-bit seed from any parts: independent streams without a table of offsets."""
+    """Return a 63-bit seed from any parts: independent streams without a table of offsets."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def rng(*parts: int | str) -> torch.Generator:
-    """A generator on the CPU seeded by `parts`; the CPU's, so that every device sees the same numbers."""
+    """Return a generator on the CPU seeded by `parts`; the CPU's, so that every device sees the same numbers."""
     return torch.Generator().manual_seed(seed_of(*parts))
 
 

@@ -9,7 +9,7 @@ from rag_lib.settings.config import ClassifierConfig, GanConfig
 
 
 def lr_at(config: GanConfig | ClassifierConfig, step: int) -> float:
-    """The learning rate of iteration `step`.
+    """Return the learning rate of iteration `step`.
 
     `step`: the paper's decay by `lr_gamma` every `lr_step` iterations. `cosine`: up in a line over the
     first tenth of the training, then down to 0 along half a cosine. `triangle`: up in a line over the first fifth,

@@ -114,7 +114,7 @@ def live_front_end() -> bool:
 
 @contextmanager
 def progress(total: int, title: str, done: int = 0, unit: str = "steps"):
-    """A counter of `total` steps, `done` of them before, with tqdm's `update(n)` and `set_postfix_str(text)`.
+    """Give a counter of `total` steps, `done` of them before, with tqdm's `update(n)` and `set_postfix_str(text)`.
 
     `RAG_PROGRESS=text` in the environment asks for plain lines everywhere; the default, `auto`, looks
     where it is shown.

@@ -19,7 +19,7 @@ from rag_lib.runtime.numerics import pick_device, pick_precision
 
 
 def commit_of_code() -> str:
-    """The commit of this clone, `+changes` where `rag_lib` differs from it; `unknown` where it is none.
+    """Return the commit of this clone, `+changes` where `rag_lib` differs from it; `unknown` where it is none.
 
     `RAG_COMMIT`: what it is where only a copy of the code has travelled to (study/cluster.py).
     """
@@ -44,7 +44,7 @@ def processor() -> str:
 
 
 def environment(precision: str) -> dict[str, Any]:
-    """What a run's numbers may depend on beside its config: commit, versions, device, threads, precision."""
+    """Return what a run's numbers may depend on beside its config: commit, versions, device, threads, precision."""
     device = pick_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
@@ -68,7 +68,7 @@ def attempts_at(folder: Path) -> list[dict[str, Any]]:
 
 
 def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
-    """The attempts at an unfinished run that its checkpoint comes from, each with its seconds; none without one."""
+    """Return the attempts that an unfinished run's checkpoint comes from, each with its seconds; none without one."""
     kept, attempts = newest(folder), attempts_at(folder)
     if kept is None or not attempts:
         return []

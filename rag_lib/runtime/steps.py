@@ -1,11 +1,10 @@
 """The steps of a training, such that a run that stops at any moment goes on to the very same result."""
 
 import math
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from rag_lib.base import UserError
 from rag_lib.runtime.files import checkpoints, load_checkpoint, save_checkpoint, write_whole
 from rag_lib.runtime.progress import progress
+from rag_lib.runtime.signals import HeldBack
 
 SECONDS_BETWEEN = 15.0  # two checkpoints at least, and more where
 MAX_SHARE = 0.01  # of the time would go into them
@@ -36,9 +36,9 @@ class Steps:
     `parts`: everything that a step changes, each with `state_dict` and `load_state_dict`. A step may draw no
     random number but from generators seeded by its own number; so none has a state to keep. If `folder` has
     checkpoints, the newest good one is loaded into `parts` and the iteration begins behind it. Checkpoints
-    are written every now and then, and on SIGINT (Ctrl-C, Jupyter's interrupt) and SIGTERM, which take effect
-    between two steps; a second one takes effect at once. At the end `folder` gets history.csv. `advice`: what
-    to try when the training diverges, which raises `UserError` at the step where it does.
+    are written every now and then, and on SIGINT and SIGTERM, which take effect between two steps. At the end
+    `folder` gets history.csv. `advice`: what to try when the training diverges, which raises `UserError` at the
+    step where it does.
     """
 
     def __init__(self, folder: Path, total: int, parts: Mapping[str, Any], title: str, advice: str):
@@ -49,45 +49,38 @@ class Steps:
         self._log_every = math.ceil(total / N_LOGS)
         self._worst: dict[str, Tensor] = {}  # the largest losses since step `_looked`, on their device
         self._looked = 0
-        self._signal: int | None = None
-        self._handlers: dict[int, Any] = {}
+        self._entered = ExitStack()
 
     def __enter__(self) -> "Steps":
         self._resume()
         self._looked = self.done
         self._due = time.monotonic() + SECONDS_BETWEEN
-        self._progress = progress(self.total, self.title, self.done)
-        self._bar = self._progress.__enter__()
-        self._take_handlers()
+        self._bar = self._entered.enter_context(progress(self.total, self.title, self.done))
+        self._signals = self._entered.enter_context(HeldBack())
         return self
 
-    def __exit__(self, *error) -> None:
-        self._restore_handlers()
-        self._progress.__exit__(*error)
-        if self._signal is not None and error[0] is None:
-            signal.raise_signal(self._signal)
+    def __exit__(self, *error: Any) -> None:
+        self._entered.__exit__(*error)
 
     def __iter__(self) -> Iterator[int]:
         while self.done < self.total:
             yield self.done
             self.done += 1
             self._bar.update(1)
-            if self._signal is not None:
+            if self._signals.pending is not None:
                 self.save()
-                self._restore_handlers()
-                number, self._signal = self._signal, None
-                signal.raise_signal(number)
-                self._take_handlers()  # where whoever handled it wants the training to go on
+                self._signals.deliver()
             elif time.monotonic() >= self._due:
                 self.save()
         self._state()  # raises where the last step left weights that are not finite
         table = pd.DataFrame(self.history)
         write_whole(self.folder / "history.csv", table.to_csv(index=False, lineterminator="\n").encode())
 
-    def log(self, **values: Tensor | float) -> bool:
-        """One step's numbers: the losses among them (by name) are looked at, and every so often all enter the history.
+    def log(self, **values: Tensor | float) -> dict[str, float] | None:
+        """Look at a step's losses (by name), and every so often enter all its numbers into the history.
 
-        Returns whether they did. Tensors are scalars. Raises `UserError` if a loss is not finite or has exploded.
+        Returns their row of the history, which may be added to, or None. Tensors are scalars. Raises `UserError` if a
+        loss is not finite or has exploded.
         """
         step = self.done + 1
         losses = {name: value.abs() for name, value in values.items() if name.startswith("loss")}
@@ -96,11 +89,12 @@ class Steps:
         enters = step % self._log_every == 0 or step == self.total
         if enters or any(loss.device.type not in BEHIND for loss in losses.values()):
             self._look(step)
-        if enters:
-            row = {"step": step} | {name: float(value) for name, value in values.items()}
-            self.history.append(row)
-            self._bar.set_postfix_str(", ".join(f"{name} {row[name]:.3f}" for name in losses), refresh=False)
-        return enters
+        if not enters:
+            return None
+        row = {"step": step} | {name: float(value) for name, value in values.items()}
+        self.history.append(row)
+        self._bar.set_postfix_str(", ".join(f"{name} {row[name]:.3f}" for name in losses), refresh=False)
+        return row
 
     def _look(self, step: int) -> None:
         """Fetch the largest losses of the steps up to this one, and raise `UserError` where one has diverged."""
@@ -115,7 +109,7 @@ class Steps:
         return UserError(f"{self.title}: {what} at {where}, the training has diverged; {kept}; {self.advice}")
 
     def save(self) -> None:
-        """A checkpoint of the state after `done` steps; where there is no room for it, one line: the old one stays."""
+        """Write a checkpoint of the state after `done` steps; without room for it print a line: the old one stays."""
         start = time.monotonic()
         state = self._state() | {"saved": time.time()}  # not the file's date, which a copy changes
         try:
@@ -157,23 +151,6 @@ class Steps:
             self.history = state["history"]
             print(f"{self.title}: going on from step {self.done} of {self.total}", file=sys.stderr, flush=True)
             return
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        if self._signal is not None:
-            self._restore_handlers()
-            signal.raise_signal(number)
-        self._signal = number
-
-    def _take_handlers(self) -> None:
-        if threading.current_thread() is threading.main_thread():  # only there can they be set
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) not in (None, signal.SIG_IGN):  # nohup's wish to be left alone is kept
-                    self._handlers[number] = signal.signal(number, self._on_signal)
-
-    def _restore_handlers(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
 
 
 def _finite(state: Any) -> bool:

@@ -35,7 +35,7 @@ class Run:
         return pd.read_csv(self.folder / "history.csv")
 
     def confusion(self) -> pd.DataFrame:
-        """Counts of images: rows the true or requested class, columns the predicted one."""
+        """Return counts of images: rows the true or requested class, columns the predicted one."""
         # names such as 007 or NA are names, not numbers or gaps
         counts = pd.read_csv(self.folder / "confusion.csv", dtype={0: str}, keep_default_na=False)
         return counts.set_index(counts.columns[0]).rename_axis(None)
@@ -68,7 +68,7 @@ def run_id(kind: str, config: Checked) -> str:
 
 
 def identity(config: Checked) -> dict[str, Any]:
-    """The config as a dictionary, without the fields that were added later and stand at their defaults."""
+    """Return the config as a dictionary, without the fields that were added later and stand at their defaults."""
     values = as_dict(config)
     for f in fields(config):
         value = getattr(config, f.name)
@@ -89,7 +89,7 @@ def names_itself(id: str, saved: dict[str, Any]) -> bool:
 
 
 def run_folder(id: str) -> Path:
-    """The folder of run `id`; raises `UserError` for a name that leads out of `results/runs`."""
+    """Return the folder of run `id`; raise `UserError` for a name that leads out of `results/runs`."""
     if not id or Path(id).name != id or id in (".", ".."):
         raise UserError(f"{id!r} is no run's name; `python -m rag_lib runs` lists them")
     return results_dir() / "runs" / id
@@ -97,7 +97,7 @@ def run_folder(id: str) -> Path:
 
 @contextmanager
 def opened(kind: str, config: Checked, gan: Run | None = None) -> Iterator[Run]:
-    """The run of this config: finished (`reused`), or a folder to fill, and `metrics` to fill last.
+    """Give the run of this config: finished (`reused`), or a folder to fill, and `metrics` to fill last.
 
         with opened("gan", config) as run:
             if not run.reused:
@@ -123,17 +123,17 @@ def opened(kind: str, config: Checked, gan: Run | None = None) -> Iterator[Run]:
 
 
 def digest_of(gan: Run | None) -> str | None:
-    """The first twelve digits of the SHA-256 of a generator's weights."""
+    """Return the first twelve digits of the SHA-256 of a generator's weights."""
     return gan and sha256(gan.folder / "generator.safetensors")[:12]
 
 
 def check_seen(run: Run, gan: Run | None) -> None:
-    """Raises `UserError` where a finished run has seen images of another training than `gan`, the one that is there."""
+    """Raise `UserError` where a finished run has seen images of another training than `gan`, the one that is there."""
     _check_weights(run.folder, attempts_at(run.folder), digest_of(gan))
 
 
 def _check_weights(folder: Path, attempts: list[dict[str, Any]], weights: str | None) -> None:
-    """Raises `UserError` where one of these attempts at a run has seen images of another generator than `weights`."""
+    """Raise `UserError` where one of these attempts at a run has seen images of another generator than `weights`."""
     for seen in (attempt.get("generator") for attempt in attempts):
         if seen not in (None, weights):
             raise UserError(
@@ -143,7 +143,7 @@ def _check_weights(folder: Path, attempts: list[dict[str, Any]], weights: str | 
 
 
 def finished(id: str) -> Run | None:
-    """The run, if it is there as a whole: with its metrics, config, surroundings and weights."""
+    """Return the run, if it is there as a whole: with its metrics, config, surroundings and weights."""
     folder = run_folder(id)
     weights = folder / WEIGHTS.get(id.partition("-")[0], "")
     metrics = read_json(folder / "metrics.json")
@@ -157,7 +157,7 @@ def lock_of(name: str) -> Path:
 
 @contextmanager
 def _recorded(id: str, config: Checked, weights: str | None) -> Iterator[Run]:
-    """An empty run to fill; what it depends on is written before, its seconds and metrics after."""
+    """Give an empty run to fill; what it depends on is written before, its seconds and metrics after."""
     folder = run_folder(id)
     with room_for(f"{id} in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def list_runs() -> pd.DataFrame:
 
 
 def clean_runs() -> list[str]:
-    """Removes the runs that are stale or unfinished, and returns their names; all others stay.
+    """Remove the runs that are stale or unfinished, and return their names; all others stay.
 
     What a kill at the last moment has left beside a finished run goes, too.
     """
@@ -76,7 +76,7 @@ def clean_runs() -> list[str]:
 
 
 def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
-    """Merges `rows` (one a run, with a `run_id`) into `results/tables/<table>.csv`, sorted by run id.
+    """Merge `rows` (one a run, with a `run_id`) into `results/tables/<table>.csv`, sorted by run id.
 
     Beside it, `<table>_provenance.csv` tells each run's commit, versions, device, threads and wall time.
     `runs`: theirs, and those of others that are named in them. Rows of the same runs are replaced, all others stay.

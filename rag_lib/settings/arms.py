@@ -43,7 +43,7 @@ DEFAULT_ARMS = tuple(name for name, arm in ARMS.items() if arm.default)
 
 
 def parse_arm(spec: str) -> tuple[str, float, int]:
-    """An arm, its share of generated images (`mixed:0.25`) and how many times as many as real ones (`mixed_add:10`).
+    """Return an arm, its share of generated images (`mixed:0.25`), and how many a real one (`mixed_add:10`).
 
     Both at their defaults where `spec` is but the arm's name. Raises `UserError`.
     """
@@ -65,14 +65,14 @@ def parse_arm(spec: str) -> tuple[str, float, int]:
 
 
 def label_of(name: str, share: float, times: int) -> str:
-    """The arm as `parse_arm` reads it: the name, and what is not at its default."""
+    """Return the arm as `parse_arm` reads it: the name, and what is not at its default."""
     if ARMS[name].takes == "share" and share != SHARE:
         return f"{name}:{share:g}"
     return name if times == TIMES else f"{name}:{times}"
 
 
 def arm_order(specs: Iterable[str]) -> list[str]:
-    """The arms that occur, as `parse_arm` reads them: the paper's groups first, each before its variants."""
+    """Return the arms that occur, as `parse_arm` reads them: the paper's groups first, each before its variants."""
 
     def place(spec: str) -> tuple[int, bool, float, int]:
         name, *numbers = parse_arm(spec)

@@ -7,7 +7,7 @@ from rag_lib.base import check_value
 
 
 def setting(default: Any, *, choices: tuple = (), low: float | None = None, high: float | None = None, added=False):
-    """A dataclass field that knows which values it allows.
+    """Return a dataclass field that knows which values it allows.
 
     `added`: after runs were published. At its default, which is what the code did before and may never change, such
     a field is left out of a run's identity, so that the published runs keep their names.

@@ -121,7 +121,7 @@ class ClassifierConfig(Checked):
 
 
 def check_same_images(data: DataConfig, other: "GanConfig | ClassifierConfig | None", name: str) -> None:
-    """Raises `UserError` unless `other` was trained on the very images of `data`."""
+    """Raise `UserError` unless `other` was trained on the very images of `data`."""
     if other is not None and other.data != data:
         differing = [f.name for f in fields(data) if getattr(data, f.name) != getattr(other.data, f.name)]
         raise UserError(f"{name} was trained on other real images: {', '.join(f'data.{n}' for n in differing)} differ")
@@ -183,7 +183,7 @@ def as_dict(config: Checked) -> dict[str, Any]:
 
 
 def from_dict(kind: str, values: dict[str, Any]) -> Checked:
-    """The config of this kind whose `as_dict` this is, by this version or, where only fields were added, an older one.
+    """Return the config of this kind whose `as_dict` this is, also where an older version lacked some fields.
 
     Raises `TypeError` for a field that is unknown or missing, `UserError` for a value that is not allowed.
     """

@@ -20,7 +20,7 @@ TRAIN_SEED = 0  # of the generated images that classifiers are trained on
 
 
 def compose(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Images:
-    """The images that `config.arm` trains on; `real` are N images, `synthetic` at least `n_synthetic` generated ones.
+    """Return the images that `config.arm` trains on, from N `real` and at least `n_synthetic` generated ones.
 
     The paper's groups (section 2.3) have N images each: `generated`, `original`, and `mixed`, N/2 + N/2, or any other
     `share` of generated images. Of the controls `mixed_add` has N of each and `original_half` N/2; the labels of
@@ -59,7 +59,7 @@ def n_synthetic(config: ClassifierConfig, real: Images) -> int:
 
 
 def preprocessing(name: str, data: DataConfig) -> DataConfig:
-    """What an arm changes in the preprocessing: `original_plain` has the crop and the contrast only."""
+    """Return what an arm changes in the preprocessing: `original_plain` has the crop and the contrast only."""
     return replace(data, rotation=0.0, translation=0, flip=False) if name == "original_plain" else data
 
 
@@ -79,7 +79,7 @@ def splits_of(config: DataConfig) -> Splits:
 
 
 def synthetic(generator: Path, n: int, seed: int) -> Images:
-    """`generate`d by the generator in this folder, and kept until its weights are others."""
+    """Return what is `generate`d by the generator in this folder, and kept until its weights are others."""
     return _synthetic(generator, sha256(generator / "generator.safetensors"), n, seed)
 
 

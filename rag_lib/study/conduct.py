@@ -26,7 +26,7 @@ def run(studies: Sequence[Settings], execute: Engine | None = None) -> tuple[pd.
     engine of the settings.
     """
     execute = execute or engine_of(studies[0].engine)
-    for study in reversed(studies):  # images that are missing, or too few, are refused before any work
+    for study in studies:  # images that are missing, or too few, are refused before any work
         splits_of(study.data)
     published = ids_of(studies)
     runs: dict[str, Run] = {}
@@ -52,7 +52,7 @@ def enter(job: Job, runs: Mapping[str, Run]) -> dict[str, Any]:
 
 
 def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> Run:
-    """The study's GAN, and before it the labeller if it has one; they see the train split only.
+    """Compute the study's GAN, and before it the labeller if it has one; they see the train split only.
 
     `watch`: who looks at the training (gan/watch.py); by default who prints what goes wrong.
     """
@@ -60,12 +60,12 @@ def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> R
 
 
 def run_judge(settings: Settings, splits: Splits) -> Run:
-    """The classifier that judges the GAN's images."""
+    """Train the classifier that judges the GAN's images."""
     return _runs_of_gan(settings, splits, ("judge",))[jobs_of_gan(settings)["judge"].id]
 
 
 def run_quality(settings: Settings, splits: Splits) -> Run:
-    """The quality of the GAN's images, judged by a classifier trained on the same train split."""
+    """Measure the quality of the GAN's images, judged by a classifier trained on the same train split."""
     job = jobs_of_gan(settings)["quality"]
     runs = _runs_of_gan(settings, splits, ("labeller", "gan", "judge", "quality"))
     enter(job, runs)
@@ -100,7 +100,7 @@ def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:
 
 
 def gan_columns(config: GanConfig | None) -> dict[str, Any]:
-    """A table's columns of a GAN's settings, the labeller by its run; empty where there is none."""
+    """Return a table's columns of a GAN's settings, the labeller by its run; empty where there is none."""
     columns = {f"gan.{f.name}": getattr(config, f.name, None) for f in fields(GanConfig) if f.name != "data"}
     labeller = columns["gan.labeller"]
     return columns | {"gan.labeller": labeller and run_id("classifier", labeller)}

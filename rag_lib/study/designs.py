@@ -37,7 +37,7 @@ ABLATION: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def low_data(n_real: Sequence[int], make: Callable[..., Settings] = settings_for, **parameters: Any) -> list[Settings]:
-    """The study of `make(**parameters)` with that many real images in total, one of each size."""
+    """Return the study of `make(**parameters)` with that many real images in total, one of each size."""
     if isinstance(n_real, str) or not isinstance(n_real, Sequence) or not n_real:
         raise UserError(f"n_real = {n_real!r} must be a list such as [100, 600]")
     for n in n_real:
@@ -53,7 +53,7 @@ def low_data(n_real: Sequence[int], make: Callable[..., Settings] = settings_for
 def ablation(
     factors: Sequence[str], make: Callable[..., Settings] = settings_for, **parameters: Any
 ) -> dict[tuple[str, str], Settings]:
-    """The study of `make(**parameters)` with each level of these factors of the GAN, in one arm."""
+    """Return the study of `make(**parameters)` with each level of these factors of the GAN, in one arm."""
     if isinstance(factors, str) or not isinstance(factors, Sequence) or not factors:
         raise UserError(f"factors = {factors!r} must be a list such as {list(ABLATION)[:2]}")
     for factor in factors:
@@ -82,14 +82,14 @@ DESIGNS: dict[str, Callable[..., dict[tuple, Settings]]] = {
 
 
 def name_of(studies: Sequence[Settings]) -> str:
-    """A file name's part that tells these studies, together, from all others: `mnist5k-short-1a2b3c`."""
+    """Return a file name's part that tells these studies, together, from all others: `mnist5k-short-1a2b3c`."""
     names = [study.name for study in studies]
     digits = hashlib.sha256("\n".join(names).encode()).hexdigest()[:6]
     return names[0] if len(names) == 1 else f"{names[0].removesuffix('-' + studies[0].variant)}-{digits}"
 
 
 def _unvaried(parameters: Mapping[str, Any], varied: set[str]) -> dict[str, Any]:
-    """The overrides among these parameters; raises `UserError` for one that the plan itself varies."""
+    """Return the overrides among these parameters; raise `UserError` for one that the plan itself varies."""
     overrides = check_overrides(parameters.get("overrides"))
     for key in sorted(varied & set(overrides)):
         raise UserError(f"override {key!r} is what this plan varies; leave it out")
@@ -97,7 +97,7 @@ def _unvaried(parameters: Mapping[str, Any], varied: set[str]) -> dict[str, Any]
 
 
 def by_level(table: pd.DataFrame, levels: Mapping[tuple[str, str], Settings], kind: str) -> pd.DataFrame:
-    """The rows of each level under its name: a row that several factors share stands there for each of them.
+    """Return the rows of each level under its name: a row that several factors share stands there for each of them.
 
     `kind`: `classifier` or `quality`, whose run ids the table has.
     """

@@ -19,7 +19,7 @@ RESERVED |= {"labeller", "only_class", "judge"}
 
 
 def check_overrides(overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The overrides, none for None; raises `UserError` for anything that is no dictionary."""
+    """Return the overrides, none for None; raise `UserError` for anything that is no dictionary."""
     overrides = {} if overrides is None else overrides
     if not isinstance(overrides, Mapping):
         raise UserError(
@@ -30,7 +30,7 @@ def check_overrides(overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def check_arms(arms: Sequence[str]) -> tuple[str, ...]:
-    """Raises `UserError` for an arm that is unknown or named twice."""
+    """Raise `UserError` for an arm that is unknown or named twice."""
     if isinstance(arms, str) or not isinstance(arms, Sequence) or not arms:
         raise UserError(f'arms = {arms!r} must be a list such as ["original", "mixed_add"]')
     # a share has six digits in an arm's label
@@ -52,7 +52,7 @@ def variant_of(seed: int, overrides: Mapping[str, Any], **given: Any) -> str:
 
 
 def fields_of(section: str, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What layers of `"section.field"` deltas make of a section's fields: the last that sets one decides.
+    """Return what layers of `"section.field"` deltas make of a section's fields: the last that sets one decides.
 
     `section` may be one classifier: a layer's deltas for it come after those for every classifier.
     """
@@ -67,7 +67,7 @@ def fields_of(section: str, layers: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 
 def check_names(deltas: Mapping[str, Any]) -> None:
-    """Raises `UserError` for a delta that is unknown, or the study's own to set."""
+    """Raise `UserError` for a delta that is unknown, or the study's own to set."""
     for key in deltas:
         section, _, name = str(key).rpartition(".")
         is_classifier = section in CLASSIFIERS or section.startswith("timm:")
@@ -83,7 +83,7 @@ def check_names(deltas: Mapping[str, Any]) -> None:
 
 
 def check_classifiers(classifiers: Mapping[str, int], overrides: Mapping[str, Any]) -> None:
-    """Raises `UserError` for an unknown name, fewer than one seed, and an override of a classifier of another name."""
+    """Raise `UserError` for an unknown name, fewer than one seed, and an override of a classifier of another name."""
     if not isinstance(classifiers, Mapping) or not classifiers:
         example = to_set("classifiers", {"cnn": 3})
         raise UserError(f"classifiers = {classifiers!r} must be a dictionary of seeds, as in {example}")

@@ -40,7 +40,7 @@ class Job:
 
 
 def jobs(studies: Sequence[Settings]) -> list[Job]:
-    """The runs of these studies, replicate by replicate: each once, and after those that it needs."""
+    """Return the runs of these studies, replicate by replicate: each once, and after those that it needs."""
     cells = replicates_of(studies)
     planned: list[Job] = []
     for number, cell in enumerate(cells, 1):
@@ -58,7 +58,7 @@ def jobs(studies: Sequence[Settings]) -> list[Job]:
 
 
 def jobs_of_gan(cell: Settings) -> dict[str, Job]:
-    """What a replicate's generator takes, in order: `labeller` if it has one, `gan`, `judge` and `quality`."""
+    """Return what a replicate's generator takes, in order: `labeller` if it has one, `gan`, `judge` and `quality`."""
     labeller = cell.gan.labeller
     found = {"labeller": Job("classifier", labeller, cell.data, title="labeller")} if labeller else {}
     gan = Job("gan", cell.gan, cell.data, tuple(job.id for job in found.values()))
@@ -78,7 +78,7 @@ def needs_gan(settings: Settings) -> bool:
 
 
 def ids_of(studies: Sequence[Settings]) -> dict[str, list[str]]:
-    """The runs that have a row in the tables of these studies, by kind: `classifier` and `quality`; each once."""
+    """Return the runs that have a row in these studies' tables, by kind (`classifier`, `quality`), each once."""
     cells = replicates_of(studies)
     ids = {
         "classifier": [run_id("classifier", config) for cell in cells for config in configs(cell)],
@@ -140,7 +140,7 @@ def outlook(planned: Sequence[Job]) -> pd.DataFrame:
 
 
 def likeness(config: Checked) -> Hashable:
-    """What runs have in common that take the same time an iteration."""
+    """Return what runs have in common that take the same time an iteration."""
     if isinstance(config, QualityConfig):
         return likeness(config.gan), config.generated, config.compared
     images = (config.data.channels, config.data.size, config.batch_size)
@@ -150,5 +150,5 @@ def likeness(config: Checked) -> Hashable:
 
 
 def steps(config: Checked) -> int:
-    """The iterations of a training; 1 where nothing is trained."""
+    """Return the iterations of a training; 1 where nothing is trained."""
     return getattr(config, "steps", 1)

@@ -41,7 +41,7 @@ def resolve(
     arms: Sequence[str] | None = None,
     replicates: int = 1,
 ) -> Settings:
-    """The settings of a study: the paper's defaults, then the dataset's, the preset's and the caller's deltas.
+    """Return the settings of a study: the paper's defaults, then the dataset's, the preset's and the caller's deltas.
 
     `overrides` maps `"section.field"` to a value, where a section is `data`, `gan`, `engine`, `classifier` (all of
     them) or one classifier's name (`"gan.steps"`, `"classifier.lr"`, `"resnet18.stem"`), or
@@ -82,7 +82,7 @@ def resolve(
 
 
 def replicate(settings: Settings, r: int) -> Settings:
-    """The study with another draw of the real images and other seeds of all that is trained, `r` draws on."""
+    """Return the study with another draw of the real images and other seeds of all that is trained, `r` draws on."""
     data = replace(settings.data, split_seed=settings.data.split_seed + r)
 
     def of_draw(classifier: ClassifierConfig) -> ClassifierConfig:
@@ -144,9 +144,9 @@ def settings_for(
         check()  # refuses what the environment asks for in vain, even where runs are reused
     given = {"seed": seed, "overrides": deltas, "arms": arms, "replicates": replicates}
     settings = resolve(dataset, preset, **given)  # names and types first: they cost nothing
-    check_value("RAG_SMOKE", os.environ.get("RAG_SMOKE", ""), str, choices=("", "0", "1"))
-    if os.environ.get("RAG_SMOKE") == "1":
-        preset = "smoke"
+    smoke = os.environ.get("RAG_SMOKE") or "0"
+    check_value("RAG_SMOKE", smoke, str, choices=("0", "1"))
+    preset = "smoke" if smoke == "1" else preset
     attention_module(settings.gan.attention, 16)  # whether timm is there, where it wants it
     for classifier, _ in settings.classifiers:
         if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells
