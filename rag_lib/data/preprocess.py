@@ -50,7 +50,7 @@ def crop_and_rotate(x: Tensor, size: int, offset: Tensor, angle: Tensor) -> Tens
     """Cut a `size` x `size` crop of each image at its `offset`, turned about the crop's own centre, in one resampling.
 
     Resampling from the uncropped image keeps the corners real wherever it reaches that far; beyond its border it
-    goes on by reflection.
+    is continued by reflection.
     """
     stored = x.shape[2]
     # where each pixel of the result comes from, in units where the stored image spans [-1, 1]: the crop's

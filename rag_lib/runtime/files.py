@@ -61,7 +61,7 @@ def room_for(what: str):
             ) from e
         if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE):
             raise UserError(
-                f"{what}: {e.strerror}; make room, or mend the disk, and start again, what is there is used"
+                f"{what}: {e.strerror}; make room, or mend the disk, and run again; finished runs are reused"
             ) from e
         raise
 

@@ -1,4 +1,4 @@
-"""The steps of a training, such that a run that stops at any moment goes on to the very same result."""
+"""The steps of a training, such that a run that stops at any moment resumes to the very same result."""
 
 import math
 import sys
@@ -26,7 +26,7 @@ BEHIND = ("cuda",)  # devices that run behind Python, and whose losses are fetch
 
 
 class Steps:
-    """Iterates over the steps of a training, and keeps what is needed to go on after any of them.
+    """Iterate over the steps of a training, and keep what is needed to resume after any of them.
 
         with Steps(folder, 1000, {"model": model, "adam": adam}, "cnn", "try a smaller classifier.lr") as steps:
             for step in steps:
@@ -117,7 +117,7 @@ class Steps:
         except OSError as e:
             older = "none yet" if self.saved is None else f"that of step {self.saved} stays"
             message = f"{self.title}: no checkpoint at step {self.done} ({e.strerror or e}); {older}"
-            print(f"{message}, the training goes on", file=sys.stderr, flush=True)
+            print(f"{message}, the training continues", file=sys.stderr, flush=True)
         else:
             self.saved = self.done
             for path in checkpoints(self.folder)[KEPT:]:
@@ -149,7 +149,7 @@ class Steps:
                 raise UserError(f"{path} is from another version of rag_lib; delete its folder to start anew") from e
             self.done = self.saved = state["done"]
             self.history = state["history"]
-            print(f"{self.title}: going on from step {self.done} of {self.total}", file=sys.stderr, flush=True)
+            print(f"{self.title}: resuming from step {self.done} of {self.total}", file=sys.stderr, flush=True)
             return
 
 

@@ -29,7 +29,7 @@ class Run:
     id: str
     folder: Path
     metrics: dict[str, Any]
-    reused: bool  # whether it stood there already
+    reused: bool  # whether it was already finished
 
     def history(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "history.csv")
@@ -79,20 +79,20 @@ def identity(config: Checked) -> dict[str, Any]:
     return values
 
 
-def names_itself(id: str, saved: dict[str, Any]) -> bool:
-    """Whether this version of the code gives the run of a saved config the name `id`."""
-    kind = id.partition("-")[0]
+def names_itself(name: str, saved: dict[str, Any]) -> bool:
+    """Whether this version of the code gives the run of a saved config the name `name`."""
+    kind = name.partition("-")[0]
     try:
-        return run_id(kind, from_dict(kind, saved)) == id
+        return run_id(kind, from_dict(kind, saved)) == name
     except (KeyError, TypeError, UserError):
         return False
 
 
-def run_folder(id: str) -> Path:
-    """Return the folder of run `id`; raise `UserError` for a name that leads out of `results/runs`."""
-    if not id or Path(id).name != id or id in (".", ".."):
-        raise UserError(f"{id!r} is no run's name; `python -m rag_lib runs` lists them")
-    return results_dir() / "runs" / id
+def run_folder(name: str) -> Path:
+    """Return the folder of the run of this name; raise `UserError` for one that leads out of `results/runs`."""
+    if not name or Path(name).name != name or name in (".", ".."):
+        raise UserError(f"{name!r} is not the name of a run; `python -m rag_lib runs` lists them")
+    return results_dir() / "runs" / name
 
 
 @contextmanager
@@ -108,16 +108,16 @@ def opened(kind: str, config: Checked, gan: Run | None = None) -> Iterator[Run]:
     another training with the same config may give others. Raises `UserError` where the disk is full, and for a
     run that has seen images of other weights, finished or not.
     """
-    id = run_id(kind, config)
-    run = finished(id)
-    lock = nullcontext() if run else locked(lock_of(id), f"another process computes {id}; waiting for it")
+    name = run_id(kind, config)
+    run = finished(name)
+    lock = nullcontext() if run else locked(lock_of(name), f"another process computes {name}; waiting for it")
     with lock:
-        run = run or finished(id)
+        run = run or finished(name)
         if run:
             check_seen(run, gan)
             yield run
         else:
-            with _recorded(id, config, digest_of(gan)) as run:
+            with _recorded(name, config, digest_of(gan)) as run:
                 yield run
             discard_checkpoints(run.folder)
 
@@ -128,7 +128,7 @@ def digest_of(gan: Run | None) -> str | None:
 
 
 def check_seen(run: Run, gan: Run | None) -> None:
-    """Raise `UserError` where a finished run has seen images of another training than `gan`, the one that is there."""
+    """Raise `UserError` where a finished run has seen images of another training than `gan`."""
     _check_weights(run.folder, attempts_at(run.folder), digest_of(gan))
 
 
@@ -142,13 +142,13 @@ def _check_weights(folder: Path, attempts: list[dict[str, Any]], weights: str | 
             )
 
 
-def finished(id: str) -> Run | None:
-    """Return the run, if it is there as a whole: with its metrics, config, surroundings and weights."""
-    folder = run_folder(id)
-    weights = folder / WEIGHTS.get(id.partition("-")[0], "")
+def finished(name: str) -> Run | None:
+    """Return the run if it is whole: with its metrics, config, surroundings and weights."""
+    folder = run_folder(name)
+    weights = folder / WEIGHTS.get(name.partition("-")[0], "")
     metrics = read_json(folder / "metrics.json")
     whole = metrics and read_json(folder / "config.json") and attempts_at(folder) and weights.exists()
-    return Run(id, folder, metrics, reused=True) if whole else None
+    return Run(name, folder, metrics, reused=True) if whole else None
 
 
 def lock_of(name: str) -> Path:
@@ -156,10 +156,10 @@ def lock_of(name: str) -> Path:
 
 
 @contextmanager
-def _recorded(id: str, config: Checked, weights: str | None) -> Iterator[Run]:
+def _recorded(name: str, config: Checked, weights: str | None) -> Iterator[Run]:
     """Give an empty run to fill; what it depends on is written before, its seconds and metrics after."""
-    folder = run_folder(id)
-    with room_for(f"{id} in {folder}"):
+    folder = run_folder(name)
+    with room_for(f"{name} in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         write_json(folder / "config.json", as_dict(config))
@@ -169,7 +169,7 @@ def _recorded(id: str, config: Checked, weights: str | None) -> Iterator[Run]:
         now = environment(getattr(config, "precision", "fp32")) | ({"generator": weights} if weights else {})
         attempts.append(now | {"seconds": 0.0})
         write_json(folder / "env.json", {"attempts": attempts})
-        start, run = time.monotonic(), Run(id, folder, {}, reused=False)
+        start, run = time.monotonic(), Run(name, folder, {}, reused=False)
         yield run
         attempts[-1]["seconds"] = time.monotonic() - start
         write_json(folder / "env.json", {"attempts": attempts})

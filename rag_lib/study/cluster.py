@@ -159,7 +159,7 @@ def submit(ray: Any, engine: EngineConfig, planned: Sequence[Job]) -> dict[str, 
             continue
         cpus, gpus = takes(engine, job.kind).values()
         device = os.environ.get("RAG_DEVICE", "") if gpus else "cpu"  # a GPU that it sees is not its own
-        needed = [results[id] if id in results else put(files_of, id) for id in job.needs]
+        needed = [results[need] if need in results else put(files_of, need) for need in job.needs]
         of_job = (job, max(1, int(cpus)), device, put(splits_of, job.data), *needed)
         results[job.id] = tasks[job.kind].options(name=job.id).remote(*of_job)
     return results
@@ -170,29 +170,29 @@ def compute_there(job: Job, threads: int, device: str, splits: Splits, *needed: 
     torch.set_num_threads(threads)
     os.environ |= {"RAG_RESULTS": str(PLACE), "RAG_DEVICE": device}
     try:
-        for id, files in zip(job.needs, needed, strict=True):
-            write_run(id, files)
+        for need, files in zip(job.needs, needed, strict=True):
+            write_run(need, files)
         with contextlib.redirect_stdout(io.StringIO()):  # the driver's line tells of it
-            compute(job, [finished(id) for id in job.needs], splits)
+            compute(job, [finished(need) for need in job.needs], splits)
         return files_of(job.id)
     finally:
         shutil.rmtree(PLACE, ignore_errors=True)  # where it is not, there is a better error
 
 
-def files_of(id: str) -> Files:
-    folder = run_folder(id)
+def files_of(name: str) -> Files:
+    folder = run_folder(name)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def write_run(id: str, files: Files) -> None:
+def write_run(name: str, files: Files) -> None:
     """Put a finished run into `results`, unless it is there: as a whole, with its last file, metrics.json."""
-    folder = run_folder(id)
-    with room_for(f"{id} in {folder}"), locked(lock_of(id), f"another process writes {id}; waiting for it"):
-        if finished(id):
+    folder = run_folder(name)
+    with room_for(f"{name} in {folder}"), locked(lock_of(name), f"another process writes {name}; waiting for it"):
+        if finished(name):
             return
-        for name in sorted(files, key=lambda name: name == "metrics.json"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / name, files[name])
+        for file in sorted(files, key=lambda file: file == "metrics.json"):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / file, files[file])
         discard_checkpoints(folder)  # of a training that was interrupted here
 
 
@@ -202,7 +202,7 @@ def take_in(job: Job, files: Files | None) -> Run:
         write_run(job.id, files)
     if (run := finished(job.id)) is None:
         raise UserError(f"{job.id} has gone from {run_folder(job.id).parent} since; ask for it again")
-    check_seen(run, next((finished(id) for id in job.needs if id.startswith("gan-")), None))
+    check_seen(run, next((finished(need) for need in job.needs if need.startswith("gan-")), None))
     return run
 
 

@@ -35,7 +35,7 @@ def run(studies: Sequence[Settings], execute: Engine | None = None) -> tuple[pd.
         runs[job.id] = done
         if job.id in published.get(job.kind, ()):
             rows[job.kind][job.id] = enter(job, runs)
-    classifiers, qualities = ([rows[kind][id] for id in ids] for kind, ids in published.items())
+    classifiers, qualities = ([rows[kind][name] for name in ids] for kind, ids in published.items())
     return pd.DataFrame(classifiers), pd.DataFrame(qualities)
 
 
@@ -78,7 +78,7 @@ def _runs_of_gan(
     runs: dict[str, Run] = {}
     for name, job in jobs_of_gan(settings).items():
         if name in names:
-            runs[job.id] = compute(job, [runs[id] for id in job.needs], splits, watch)
+            runs[job.id] = compute(job, [runs[need] for need in job.needs], splits, watch)
     return runs
 
 

@@ -97,13 +97,13 @@ def _unvaried(parameters: Mapping[str, Any], varied: set[str]) -> dict[str, Any]
 
 
 def by_level(table: pd.DataFrame, levels: Mapping[tuple[str, str], Settings], kind: str) -> pd.DataFrame:
-    """Return the rows of each level under its name: a row that several factors share stands there for each of them.
+    """Return the rows of each level under its name; a row that several factors share is repeated.
 
     `kind`: `classifier` or `quality`, whose run ids the table has.
     """
     rows = table.set_index("run_id", drop=False)
     parts = []
     for (factor, level), settings in levels.items():
-        ids = [id for id in ids_of([settings])[kind] if id in rows.index]
+        ids = [name for name in ids_of([settings])[kind] if name in rows.index]
         parts.append(rows.loc[ids].assign(factor=factor, level=level))
     return pd.concat(parts, ignore_index=True)

@@ -16,7 +16,7 @@ def in_order(planned: Sequence[Job]) -> Iterator[tuple[Job, Run]]:
     """Compute one run after another, in this process; those that are finished are read."""
     runs: dict[str, Run] = {}
     for job in planned:
-        runs[job.id] = compute(job, [runs[id] for id in job.needs], splits_of(job.data))
+        runs[job.id] = compute(job, [runs[need] for need in job.needs], splits_of(job.data))
         yield job, runs[job.id]
 
 

@@ -88,7 +88,7 @@ def ids_of(studies: Sequence[Settings]) -> dict[str, list[str]]:
 
 
 def compute(job: Job, needed: Sequence[Run], splits: Splits, watch: Watch | None = None) -> Run:
-    """Return the finished run of a job, computed unless it is there.
+    """Return the finished run of a job, computed unless it is finished already.
 
     `needed` are the runs that it needs, `splits` the real images of its replicate; `watch`: who looks at a GAN's
     training (gan/watch.py); by default who prints what goes wrong.
@@ -124,10 +124,10 @@ def outlook(planned: Sequence[Job]) -> pd.DataFrame:
     """
     seconds: dict[Hashable, list[float]] = {}  # an iteration
     for path in (results_dir() / "runs").glob("*-*/metrics.json"):
-        id = path.parent.name
+        name = path.parent.name
         saved = read_json(path.parent / "config.json")
-        if names_itself(id, saved) and (run := finished(id)):
-            config = from_dict(id.partition("-")[0], saved)
+        if names_itself(name, saved) and (run := finished(name)):
+            config = from_dict(name.partition("-")[0], saved)
             seconds.setdefault(likeness(config), []).append(run.environment()["seconds"] / steps(config))
     rows = []
     for job in planned:

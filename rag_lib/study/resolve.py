@@ -147,7 +147,7 @@ def settings_for(
     smoke = os.environ.get("RAG_SMOKE") or "0"
     check_value("RAG_SMOKE", smoke, str, choices=("0", "1"))
     preset = "smoke" if smoke == "1" else preset
-    attention_module(settings.gan.attention, 16)  # whether timm is there, where it wants it
+    attention_module(settings.gan.attention, 16)  # refuses an attention of timm's without timm
     for classifier, _ in settings.classifiers:
         if classifier.model.startswith("timm:"):  # whether timm has it, and for such images, only building it tells
             build(classifier, n_classes=2)
