@@ -4,7 +4,7 @@ import hashlib
 import os.path
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -18,7 +18,7 @@ from rag_lib.base import UserError, results_dir
 from rag_lib.data.archives import entries, visible
 from rag_lib.data.formats import opened_image, with_eight_bits
 from rag_lib.data.images import Images
-from rag_lib.data.levels import check_classes
+from rag_lib.data.levels import check_classes, check_levels, some
 from rag_lib.runtime.files import load_weights, room_for, save_weights
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -73,12 +73,6 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
     return train, test
 
 
-def some(texts: Sequence[str], most: int, between: str = ", ") -> str:
-    """Join the first of these, and say how many more there are."""
-    more = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
-    return between.join([*texts[:most], *more])
-
-
 def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """Return a file's decoded images and their classes; None where it is missing or, with a line, damaged."""
     if not path.exists():
@@ -118,7 +112,7 @@ def copies_among(layout: Layout, pixels: Mapping[str, np.ndarray]) -> str:
 
 
 def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
-    """Each image's split and class, and the classes in alphabetical order; on demand says what is found."""
+    """Return each image's split and class, and the classes in alphabetical order; on demand say what is found."""
     files = dict(entries(path, with_data=False))
     seen = set(map(visible, files))
     images = {name for name in seen if files.get(name) is not None and is_image(name)}
@@ -129,44 +123,29 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
         )
     if not images:
         raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
-    # macOS writes é as two characters; a folder's parts end with an empty name
-    parts = unwrapped({name: tuple(normalize("NFC", name).split("/")) for name in seen}, images)
-    split_folders = {parts[name][0] for name in images & parts.keys() if len(parts[name]) > 2} >= {"train", "test"}
-    below = {"train": parts}
-    if split_folders:
-        below = {split: {n: p[1:] for n, p in parts.items() if p[0] == split} for split in ("train", "test")}
-    parts = {n: (split, *p) for split in below for n, p in unwrapped(below[split], images).items() if len(p) > 1}
+    parts = places(seen, images)
     layout: Layout = {name: (*parts[name][:2], parts[name][-1]) for name in images & parts.keys()}
-    counts = Counter(place[:2] for place in layout.values())
     folders: dict[str, set[tuple[str, ...]]] = {}
     for name in layout:
         folders.setdefault(parts[name][1], set()).add(parts[name][2:-1])
-    check_classes(path, folders)
-    found = {p[:2] for p in parts.values()}  # classes without an image, too
-    classes = sorted({label for split, label in found if split == "train"})
-    if len(classes) < 2:
-        few = f"only the class {classes[0]!r}" if classes else "no class"
-        raise UserError(f"{path} has {few}; put the images of each of at least two classes into a folder of its own")
-    unknown = sorted({repr(label) for split, label in found if split == "test" and label not in classes})
-    if unknown:
-        raise UserError(
-            f"{path}: the class {some(unknown, 10)} is in test but not in train; every class must be in train"
-        )
-    needed = 2 if split_folders else 3  # one image for each of train, val and test
-    short = [
-        f"class {label!r} has {n} images to train on" for label in classes if (n := counts["train", label]) < needed
-    ]
-    if short:
-        raise UserError(f"{path}: {some(short, 10)}; it must have at least {needed}, or be removed")
-    untested = [repr(label) for label in classes if not counts["test", label]] if split_folders else []
-    if untested:
-        raise UserError(
-            f"{path}: the class {some(untested, 10)} is in train but not in test; every class must be in both"
-        )
+    check_levels(path, folders)
+    counts = Counter(place[:2] for place in layout.values())
+    counts.update({place[:2]: 0 for place in parts.values()})  # classes without an image, too
+    check_classes(path, counts)
     if say:
         say_classes(path, counts)
         say_left_out(path, files, layout)
-    return layout, classes
+    return layout, sorted({label for split, label in counts if split == "train"})
+
+
+def places(names: set[str], images: set[str]) -> dict[str, tuple[str, ...]]:
+    """Return where each file or folder is: its split, its class, and its path in there; without what has no class."""
+    # macOS writes é as two characters; a folder's parts end with an empty name
+    parts = unwrapped({name: tuple(normalize("NFC", name).split("/")) for name in names}, images)
+    below = {"train": parts}
+    if {parts[name][0] for name in images & parts.keys() if len(parts[name]) > 2} >= {"train", "test"}:
+        below = {split: {n: p[1:] for n, p in parts.items() if p[0] == split} for split in ("train", "test")}
+    return {n: (split, *p) for split in below for n, p in unwrapped(below[split], images).items() if len(p) > 1}
 
 
 def unwrapped(parts: Mapping[str, tuple[str, ...]], images: set[str]) -> Mapping[str, tuple[str, ...]]:
