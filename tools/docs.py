@@ -15,23 +15,27 @@ from docs_settings import table
 
 from rag_lib.analysis import published
 from rag_lib.analysis.answers import claim, verdict
-from rag_lib.analysis.statistics import contrasts
+from rag_lib.analysis.statistics import contrasts, estimate
 from rag_lib.analysis.tables import interval_table
 from rag_lib.base import results_dir
 from rag_lib.study.resolve import resolve
 
-# Timed by hand, since no table has the time of a whole `make study`.
-MAKE_STUDY_MINUTES = 14
+
+def text(*sentences: str, indent: str = "") -> None:
+    """Print a paragraph; `indent`: of its further lines."""
+    whole = " ".join(sentences)
+    print(textwrap.fill(whole, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
 
 
-def text(*sentences: str) -> None:
-    """Print a paragraph."""
-    print(textwrap.fill(" ".join(sentences), 120, break_long_words=False, break_on_hyphens=False))
+def frame(found: pd.DataFrame) -> None:
+    """Print a table of pandas as Markdown, its index as the first columns."""
+    found = found.reset_index()
+    table(list(found.columns), found.astype(str).itertuples(index=False))
 
 
 def change(row: dict, unit: str = " points") -> str:
     """Return a paired difference of `statistics.contrasts` with its interval."""
-    return "{mean:+.2f}{unit} ({low:+.2f} to {high:+.2f})".format(**row, unit=unit)
+    return estimate(row["mean"], row["low"], row["high"], unit=unit)
 
 
 def measured(name: str) -> pd.DataFrame:
@@ -45,8 +49,7 @@ def rare_classes() -> None:
     without = "balanced`, without `gan.oversample"
     rows = pd.concat([rows, plain[plain["arm"] == "balanced"].assign(arm=without)])
     found = interval_table(rows, ["arm"]).loc[["original", "oversampled", "balanced", without]]
-    cells = found[["accuracy (%)", "95% interval"]].itertuples()
-    table(["trained on", "accuracy (%)", "95% interval"], [(f"`{arm}`", *row) for arm, *row in cells])
+    frame(found.drop(columns="replicates").rename("`{}`".format))
 
 
 def rare_classes_verdict() -> None:
@@ -96,14 +99,6 @@ def durations() -> None:
         threads = " or ".join(map(str, sorted(of_runs["threads"].unique())))
         rows.append((words, study.rows["arm"].nunique(), n, threads, *(f"{m:.0f}" for m in minutes)))
     table(["study", "arms", "replicates", "threads", "generators (minutes)", "classifiers (minutes)"], rows)
-
-
-def make_study() -> None:
-    """Print the time of the first command."""
-    text(
-        f"From a fresh clone `make study` takes about {MAKE_STUDY_MINUTES} minutes on two CPU cores, installation",
-        "included. It was timed by hand, on an AMD EPYC with bfloat16.",
-    )
 
 
 def paper_schedule() -> None:
