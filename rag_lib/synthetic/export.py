@@ -53,7 +53,7 @@ LABELS = {
 
 
 def export(run: str | Path, folder: Path, n: int, seed: int) -> Path:
-    """Writes `generate(load_generator(run), n, seed)` as `folder/<class>/<i>.png` and `folder/DATASHEET.md`.
+    """Write `generate(load_generator(run), n, seed)` as `folder/<class>/<i>.png` and `folder/DATASHEET.md`.
 
     The set reads back by torchvision's ImageFolder, and with three images a class as `folder:PATH`. The folder appears
     when all is in it. Raises `UserError` where it holds something already or cannot be made.
@@ -98,35 +98,35 @@ def datasheet(generator: Generator | OnePerClass, weights: Path, images: Images,
         **described(config, weights),
         **known,
         classes="\n".join(f"| {i} | {name.replace('|', '&#124;')} | {n:,} |" for i, (name, n) in rows),
-        details=json.dumps(as_dict(config), indent=1, ensure_ascii=False),
         **environment(config.precision),
     )
 
 
 def described(config: GanConfig, weights: Path) -> dict[str, Any]:
-    """What a set's datasheet and a generator's card say alike of the generator in the file `weights`."""
+    """Return what a set's datasheet and a generator's card say alike of the generator in the file `weights`."""
     return {
         "size": config.data.size,
         "colours": "grey" if config.data.channels == 1 else "in colour",
         "dataset": as_dict(config.data)["dataset"],
         "digest": sha256(weights),
         "labels": LABELS[config.labels],
+        "details": json.dumps(as_dict(config), indent=1, ensure_ascii=False),
     }
 
 
 def fidelity(config: GanConfig, weights: Path) -> str:
-    """The GAN-test accuracy that a finished run has measured for the generator in this file, in words."""
+    """Return the GAN-test accuracy that a finished run has measured for the generator in this file, in words."""
     digest = sha256(weights)
     own = run_folder(run_id("gan", config)) / "generator.safetensors"
-    if own.exists() and sha256(own) == digest:
-        for folder in sorted((results_dir() / "runs").glob("quality-*")):
-            saved, run = read_json(folder / "config.json"), finished(folder.name)
-            seen = {attempt.get("generator") for attempt in attempts_at(folder)}  # of which training
-            of_these = run and names_itself(run.id, saved) and from_dict("quality", saved).gan == config
-            if of_these and seen == {digest[:12]}:
-                return (
-                    f"{100 * run.metrics['gan_test_accuracy']:.2f}%: how often a classifier trained on the same real "
-                    f"images, right about {100 * run.metrics['judge_test_accuracy']:.2f}% of the real test images, "
-                    "sees the label"
-                )
+    folders = sorted((results_dir() / "runs").glob("quality-*")) if own.exists() and sha256(own) == digest else []
+    for folder in folders:
+        saved, run = read_json(folder / "config.json"), finished(folder.name)
+        seen = {attempt.get("generator") for attempt in attempts_at(folder)}  # of which training
+        of_these = run and names_itself(run.id, saved) and from_dict("quality", saved).gan == config
+        if of_these and seen == {digest[:12]}:
+            return (
+                f"{100 * run.metrics['gan_test_accuracy']:.2f}%: how often a classifier trained on the same real "
+                f"images, right about {100 * run.metrics['judge_test_accuracy']:.2f}% of the real test images, "
+                "sees the label"
+            )
     return "not measured; notebook 02_gallery measures it"

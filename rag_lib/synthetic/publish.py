@@ -1,7 +1,6 @@
 """A trained generator with a picture and a card in `results/generators`, small enough for git."""
 
 import copy
-import json
 import re
 from io import BytesIO
 from pathlib import Path
@@ -54,7 +53,7 @@ Its settings:
 
 
 def publish(id: str, name: str) -> Path:
-    """Writes the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`, its card; returns that.
+    """Write the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`, its card; return that.
 
     From then on `load_generator` knows it by this name. Raises `UserError`, before anything is written.
     """
@@ -95,7 +94,6 @@ def publish(id: str, name: str) -> Path:
             megabytes=file.stat().st_size / 1e6,
             classes=", ".join(generator.classes),
             rounding=rounding,
-            details=json.dumps(as_dict(config), indent=1, ensure_ascii=False),
             **described(config, file),
             **facts,
             **run.environment(),
