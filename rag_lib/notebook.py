@@ -129,12 +129,11 @@ def figure_of(studied: Study) -> Figure | None:
     None where there are too few replicates for intervals, or nothing to compare: the table says as much.
     """
     rows = studied.rows
-    if rows["replicate"].nunique() < MIN_FOR_INTERVAL:
+    alone = rows["arm"].nunique() == 1 and studied.design != "ablation"
+    if alone or rows["replicate"].nunique() < MIN_FOR_INTERVAL:
         return None
     if studied.design == "ablation":
         return charts.levels(intervals(rows, ["factor", "level"]), ACCURACY)
-    if rows["arm"].nunique() == 1:
-        return None
     if rows["data.n_real"].nunique() > 1:
         asked = dict.fromkeys(zip(studied.verdicts["arm"], studied.verdicts["baseline"], strict=True))
         return charts.effects(studied.verdicts, {arm: f"{arm} against {baseline}" for arm, baseline in asked})

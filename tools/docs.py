@@ -7,11 +7,7 @@ A block of a Markdown file is the line `<!--[[[cog docs.benchmark() ]]]-->`, wha
 import textwrap
 
 import pandas as pd
-from docs_settings import arms as arms
-from docs_settings import deltas as deltas
-from docs_settings import links as links
-from docs_settings import settings as settings
-from docs_settings import table
+from docs_settings import arms, deltas, links, settings, table  # noqa: F401 (the blocks call them as this module's)
 
 from rag_lib.analysis import published
 from rag_lib.analysis.answers import claim, verdict

@@ -39,10 +39,9 @@ HEADINGS = "classifier, steps, paper: original, mixed, generated, ours: original
 
 def table_1(headings: str = HEADINGS, not_run: str = "not run") -> None:
     """Print our accuracies on MNIST beside the paper's Table 1, the longest schedule first."""
-    parts = [study("longer").rows, *(study(n).rows for n in ("table_1", "table_1_resnets", "table_1_deep"))]
+    every = pd.concat([study("longer").rows, answers.of_table_1()])
     cells = []
-    for rows in [rows for part in parts for _, rows in part.groupby("classifier", sort=False)]:
-        (classifier,), (steps,) = rows["classifier"].unique(), rows["classifier.steps"].unique()
+    for (steps, classifier), rows in every.groupby(["classifier.steps", "classifier"], sort=False):
         paper, ours = TABLE_1.loc[classifier], tables.summary(rows).loc[classifier]
         of_paper = [f"{paper[arm]:.2f}" for arm in ("original", "mixed", "generated")]
         of_ours = [f"{ours[a]:.2f}" if a in ours else not_run for a in ("original", "mixed", "generated", "mixed_add")]
@@ -84,12 +83,11 @@ def bullets() -> None:
         text(f"- {line}", indent="  ")
 
 
-def in_minutes(name: str = "in_minutes") -> None:
+def in_minutes() -> None:
     """Print the accuracies of preset quick as `make study` prints them."""
-    print("```")
-    shown = answers.table_of("classify", study(name).rows, study(name).quality).to_string()
-    print("\n".join(line.rstrip() for line in shown.splitlines()))
-    print("```")
+    of = study("in_minutes")
+    lines = answers.table_of(of.design, of.rows, of.quality).to_string().splitlines()
+    print("```", *map(str.rstrip, lines), "```", sep="\n")
 
 
 def show(name: str, says: dict[str, str] | None = None) -> None:

@@ -44,8 +44,7 @@ def gan_conclusion(settings: Settings, gan: Run) -> str:
 def gallery_conclusion(quality: Run) -> str:
     """Say what the judge thinks of the generated set, in two sentences."""
     counts = quality.confusion()
-    asked = counts.index[counts.sum(axis=1) > 0]  # a labeller may find none of some class
-    hits = pd.Series({name: counts.loc[name, name] / counts.loc[name].sum() for name in asked})
+    hits = (counts.to_numpy().diagonal() / counts.sum(axis=1)).dropna()  # a labeller may find none of some class
     return (
         f"The judge, right about {100 * quality.metrics['judge_test_accuracy']:.2f}% of the real test images, sees the "
         f"requested class in {100 * quality.metrics['gan_test_accuracy']:.2f}% of {int(counts.to_numpy().sum()):,} "

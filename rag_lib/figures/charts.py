@@ -145,11 +145,7 @@ def low_data(found: pd.DataFrame) -> Figure:
     size = 1.0 + 4.4 * len(panels), 4.4
     figure, axes = plt.subplots(1, len(panels), squeeze=False, figsize=size, layout="constrained")
     for axis, (alone, of_panel) in zip(axes[0], panels, strict=True):
-        arms = of_panel.groupby("arm", sort=False)
-        for i, (arm, rows) in enumerate(arms):
-            shift = i - (len(arms) - 1) / 2
-            _with_bars(axis, rows.sort_values("data.n_real"), shift=shift, color=colours[arm], label=arm)
-        _of_sizes(axis, sorted(found["data.n_real"].unique()))
+        _over_sizes(axis, of_panel, colours, found["data.n_real"])
         axis.set_title("generated images alone" if alone else "real images, with or without generated ones", loc="left")
         lowest, highest = axis.get_ylim()
         axis.set_ylim(max(0, lowest), min(100, highest))  # an interval may reach beyond what an accuracy can be
@@ -167,25 +163,25 @@ def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
     figure, axes = plt.subplots(1, len(labels), squeeze=False, figsize=(4.6 * len(labels), 3.8), layout="constrained")
     for axis, (arm, label) in zip(axes[0], labels.items(), strict=True):
         axis.axhline(0, color="black", linewidth=1)
-        _with_bars(axis, found[found["arm"] == arm].sort_values("data.n_real"), color=ARMS[parse_arm(arm)[0]].colour)
-        _of_sizes(axis, sorted(found["data.n_real"].unique()))
+        _over_sizes(axis, found[found["arm"] == arm], {arm: ARMS[parse_arm(arm)[0]].colour}, found["data.n_real"])
         axis.set_title(label, loc="left")
     axes[0, 0].set_ylabel("change in accuracy (points)")
     return figure
 
 
-def _with_bars(axis, rows: pd.DataFrame, shift: float = 0.0, **style) -> None:
-    """Draw a line over the number of real images; `shift` sets lines side by side, so that their bars stand apart."""
-    bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
-    axis.errorbar(rows["data.n_real"] * 1.04**shift, rows["mean"], yerr=bars, fmt="o-", capsize=3, **style)
-
-
-def _of_sizes(axis, sizes: list[int]) -> None:
+def _over_sizes(axis, found: pd.DataFrame, colours: dict[str, tuple | str], sizes: pd.Series) -> None:
+    """Draw a line an arm over the number of real images, side by side, so that their bars can be told apart."""
+    arms = found.groupby("arm", sort=False)
+    for i, (arm, rows) in enumerate(arms):
+        rows = rows.sort_values("data.n_real")
+        x = rows["data.n_real"] * 1.04 ** (i - (len(arms) - 1) / 2)
+        bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
+        axis.errorbar(x, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=colours[arm], label=arm)
+    ticks = sorted(sizes.unique())
     axis.set_xscale("log")
-    axis.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axis.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axis.minorticks_off()
-    axis.set_xlabel("real images in total")
-    axis.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+    axis.set(xlabel="real images in total", xlim=(ticks[0] / 1.5, ticks[-1] * 1.5))
 
 
 def levels(found: pd.DataFrame, xlabel: str, differences: bool = False) -> Figure:
@@ -201,12 +197,12 @@ def levels(found: pd.DataFrame, xlabel: str, differences: bool = False) -> Figur
         gridspec_kw={"height_ratios": counts}, layout="constrained",
     )  # fmt: skip
     for axis, (factor, rows) in zip(axes[:, 0], found.groupby("factor", sort=False), strict=True):
-        claims = rows["claim"].tolist() if "claim" in rows else [False] * len(rows)
         axis.set_yticks(range(len(rows)), [wrapped(level, width=34) for level in rows["level"]])
-        for i, (row, claim) in enumerate(zip(rows.itertuples(), claims, strict=True)):
-            bar = [[row.mean - row.low], [row.high - row.mean]]
-            axis.errorbar(row.mean, i, xerr=bar, fmt="o", capsize=3, elinewidth=2, color=CLAIM if claim else BLUE)
-            number = f"{row.mean:+.2f}" if differences else f"{row.mean:.2f}"
+        for i, row in enumerate(rows.to_dict("records")):
+            mean, claim = row["mean"], row.get("claim", False)
+            bar = [[mean - row["low"]], [row["high"] - mean]]
+            axis.errorbar(mean, i, xerr=bar, fmt="o", capsize=3, elinewidth=2, color=CLAIM if claim else BLUE)
+            number = f"{mean:+.2f}" if differences else f"{mean:.2f}"
             axis.annotate(
                 number.replace("-", "\N{MINUS SIGN}"), (1, i), (40, 0), xycoords=axis.get_yaxis_transform(),
                 textcoords="offset points", ha="right", va="center", fontsize=SMALL, color=GREY,

@@ -193,9 +193,8 @@ def load_images(name: str) -> Images:
         raise UserError(f"{path} does not exist; notebook 02_gallery writes it")
     with Image.open(path) as picture:
         card = json.loads(picture.text["rag_lib"])
-        strip = torch.from_numpy(np.array(picture)).unflatten(1, (len(card["y"]), -1))  # H x N x W (x C)
-    strip = strip.unsqueeze(-1) if strip.ndim == 3 else strip
-    x = strip.permute(1, 3, 0, 2).contiguous()
+        size, n = picture.height, len(card["y"])
+        x = torch.from_numpy(np.array(picture).reshape(size, n, size, -1)).permute(1, 3, 0, 2).contiguous()
     return Images(x, torch.tensor(card["y"], dtype=torch.int64), tuple(card["classes"]))
 
 

@@ -87,15 +87,10 @@ def draw(generator: Generator | OnePerClass, z: Tensor, y: Tensor) -> Tensor:
     if isinstance(generator, OnePerClass):
         return generator.by_class(draw, z, y)
     device = next(generator.parameters()).device
-    images = []
-    for zs, ys in zip(z.split(CHUNK), y.split(CHUNK), strict=True):
-        missing = CHUNK - len(zs)
-        padded_z = torch.cat([zs, zs.new_zeros(missing, zs.shape[1])]).to(device)
-        padded_y = torch.cat([ys, ys.new_zeros(missing, *ys.shape[1:])]).to(device)
-        with evaluating(generator):
-            padded = generator(padded_z, padded_y)
-        images.append(to_uint8(padded[: len(zs)]))
-    return torch.cat(images)
+    padded = (torch.cat([x, x.new_zeros(-len(x) % CHUNK, *x.shape[1:])]).to(device).split(CHUNK) for x in (z, y))
+    with evaluating(generator):
+        images = [to_uint8(generator(*chunk)) for chunk in zip(*padded, strict=True)]
+    return torch.cat(images)[: len(z)]
 
 
 def to_uint8(x: Tensor) -> Tensor:
