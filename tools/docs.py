@@ -50,21 +50,18 @@ def rare_classes() -> None:
 
 def rare_classes_verdict() -> None:
     """Print what generated images of rare classes do, and how many of them the judge recognises."""
-    found, seen = {}, {}
-    for name in ("rare_classes", "rare_classes_plain"):
-        study = published.study(name)
-        found[name] = verdict(name, "balanced")
-        seen[name] = study.quality["gan_test_accuracy"].mean()
-        claim(f"generated images hurt in {name}", found[name]["answer"] == "hurts")
-    with_it, plain = found.values()
+    names = ("rare_classes", "rare_classes_plain")
+    with_it, plain = (verdict(name, "balanced") for name in names)
+    seen, seen_plain = (published.study(name).quality["gan_test_accuracy"].mean() for name in names)
+    claim("generated images of rare classes hurt", with_it["answer"] == plain["answer"] == "hurts")
     claim("they hurt more without gan.oversample", plain["high"] < with_it["low"])
-    claim("a judge recognises more with gan.oversample", seen["rare_classes"] > seen["rare_classes_plain"])
+    claim("a judge recognises more with gan.oversample", seen > seen_plain)
     text(
         f"Compared with repeated real digits, generated digits of the rare classes hurt: {change(with_it)}.",
         f"Without `gan.oversample` they hurt more: {change(plain)}.",
         "Such a GAN sees each rare digit in about one of a hundred images.",
-        f"A judge then recognises the requested digit in {seen['rare_classes_plain']:.2f}% of the generated images.",
-        f"With `gan.oversample` it recognises {seen['rare_classes']:.2f}%.",
+        f"A judge then recognises the requested digit in {seen_plain:.2f}% of the generated images.",
+        f"With `gan.oversample` it recognises {seen:.2f}%.",
     )
 
 
@@ -115,9 +112,8 @@ def paper_schedule() -> None:
 
 def precision() -> None:
     """Print what bfloat16 does to accuracy."""
-    parts = [published.study(name).rows.assign(precision=name) for name in ("bf16", "fp32")]
-    rows = pd.concat(parts)
-    rows = rows.assign(group=rows["arm"], arm=rows["precision"], replicate=rows["seed"])
+    parts = {name: published.study(name).rows for name in ("bf16", "fp32")}
+    rows = pd.concat([rows.assign(group=rows["arm"], arm=n, replicate=rows["seed"]) for n, rows in parts.items()])
     found = contrasts(rows, ["group"], named={"": ("bf16", "fp32")}).set_index("group")
     real, mixed, generated = (found.loc[arm] for arm in ("original", "mixed", "generated"))
     claim("bfloat16 has no cost that matters on real images", real["answer"] == "no effect that matters")

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from rag_lib.base import ROOT, UserError, results_dir
 from rag_lib.data.images import Images
 from rag_lib.figures.charts import SMALL, wrapped
 from rag_lib.runtime.files import room_for, write_whole
-from rag_lib.synthetic.generate import to_pil
 
 GAP = 2  # pixels between two images, as in torchvision's grids
 CELL = 0.8  # inches of an image that may have a name above it
@@ -178,7 +178,7 @@ def save_images(images: Images, name: str) -> Path:
     info = PngInfo()
     info.add_text("rag_lib", json.dumps({"y": images.y.tolist(), "classes": images.classes}))
     path, png = results_dir() / "samples" / f"{name}.png", BytesIO()
-    to_pil(images.x.permute(1, 2, 0, 3).flatten(2)).save(png, "PNG", pnginfo=info)
+    to_pil_image(images.x.permute(1, 2, 0, 3).flatten(2)).save(png, "PNG", pnginfo=info)
     with room_for(f"the images {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, png.getvalue())

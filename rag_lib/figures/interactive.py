@@ -10,6 +10,7 @@ import pandas as pd
 from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
 from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 
 from rag_lib.figures.charts import gan_curves, save, shown
 from rag_lib.figures.galleries import below, step_of
@@ -18,7 +19,7 @@ from rag_lib.gan.watch import Alarm
 from rag_lib.runtime.progress import live_front_end
 from rag_lib.settings.config import GanConfig
 from rag_lib.synthetic import latent
-from rag_lib.synthetic.generate import attention_maps, to_pil
+from rag_lib.synthetic.generate import attention_maps
 
 SEEDS = 1_000
 PIXELS = 336  # a side of the picture
@@ -62,7 +63,7 @@ def explorer(generator: Generator | OnePerClass) -> widgets.HBox:
         spam = at.pop("spam")
         x = latent.picture(generator, *latent.point(generator, **at), None if spam < 0 else spam)
         png = BytesIO()
-        to_pil(x).resize((PIXELS, PIXELS), Image.Resampling.NEAREST).save(png, "PNG", compress_level=1)
+        to_pil_image(x).resize((PIXELS, PIXELS), Image.Resampling.NEAREST).save(png, "PNG", compress_level=1)
         image.value = png.getvalue()
         words.value = f"<code>{in_code(**at) if generator.labeller is None else ''}</code>"
 

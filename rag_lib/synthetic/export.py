@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from torchvision.transforms.functional import to_pil_image
+
 from rag_lib.base import UserError, check_value, results_dir
 from rag_lib.data.images import Images
 from rag_lib.gan.networks import Generator, OnePerClass
@@ -13,7 +15,7 @@ from rag_lib.runtime.files import read_json, room_for, sha256, write_whole
 from rag_lib.runtime.provenance import attempts_at, environment
 from rag_lib.runtime.store import finished, names_itself, run_folder, run_id
 from rag_lib.settings.config import GanConfig, as_dict, from_dict
-from rag_lib.synthetic.generate import generate, load_generator, to_pil, weights_file
+from rag_lib.synthetic.generate import generate, load_generator, weights_file
 
 DATASHEET = """# Generated images
 
@@ -76,7 +78,7 @@ def export(run: str | Path, folder: Path, n: int, seed: int) -> Path:
             for i, (x, y) in enumerate(zip(images.x, images.y, strict=True)):
                 of_class = unfinished / images.classes[y]
                 of_class.mkdir(exist_ok=True)
-                to_pil(x).save(of_class / f"{i:06d}.png")
+                to_pil_image(x).save(of_class / f"{i:06d}.png")
             write_whole(unfinished / "DATASHEET.md", datasheet(generator, weights, images, seed).encode())
         if place.is_dir():
             place.rmdir()

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.functional import to_pil_image
 
 from rag_lib.base import UserError, check_value
 from rag_lib.classifiers.networks import build
@@ -157,13 +157,8 @@ class GeneratedDataset(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = to_pil(self.images.x[index])
+        image = to_pil_image(self.images.x[index])
         return (self.transform(image) if self.transform else image), self.targets[index]
-
-
-def to_pil(x: Tensor) -> Image.Image:
-    """Return a uint8 image, C x H x W, as a PIL one, grey or in colour."""
-    return Image.fromarray(x[0].numpy() if len(x) == 1 else x.permute(1, 2, 0).numpy())
 
 
 def attention_maps(generator: Generator | OnePerClass, n: int, seed: int) -> list[Tensor]:

@@ -6,13 +6,14 @@ from io import BytesIO
 from pathlib import Path
 
 import torchvision
+from torchvision.transforms.functional import to_pil_image
 
 from rag_lib.base import UserError
 from rag_lib.runtime.files import room_for, save_weights, write_whole
 from rag_lib.runtime.store import finished
 from rag_lib.settings.config import as_dict
 from rag_lib.synthetic.export import described, fidelity
-from rag_lib.synthetic.generate import generate, load_generator, to_pil
+from rag_lib.synthetic.generate import generate, load_generator
 from rag_lib.synthetic.pretrained import pretrained_file
 
 MAX_BYTES = 2_000_000  # git keeps every version for ever
@@ -85,7 +86,7 @@ def publish(id: str, name: str) -> Path:
         shown = stored.first_of_each_class(10)
         grid = torchvision.utils.make_grid(shown.x, nrow=10, pad_value=255)
         png = BytesIO()
-        to_pil(grid[: shown.x.shape[1]]).save(png, "PNG")  # make_grid makes three channels of one
+        to_pil_image(grid[: shown.x.shape[1]]).save(png, "PNG")  # make_grid makes three channels of one
         write_whole(picture, png.getvalue())
         content = CARD.format(
             name=name,
