@@ -79,7 +79,8 @@ def contrasts(table: pd.DataFrame, by: list[str], named: dict[str, tuple[str, st
         part["margin"] = (0.05 * (100 - level)).mask(whole.reindex(part.index), 0.1)
         part["sampling"] = (level * (100 - level) / TEST_IMAGES) ** 0.5
         part["spread"] = moments["std"]
-        part["p"] = p_value(moments)
+        t = (moments["mean"] / (moments["std"] / moments["count"] ** 0.5)).where(moments["mean"] != 0, 0.0)
+        part["p"] = 2 * stats.t.sf(t.abs(), moments["count"] - 1)  # 0 for differences that are all the same and not 0
         parts.append(part.assign(question=question, arm=arm, baseline=baseline).reset_index())
     if not parts:
         return pd.DataFrame(columns=[*by, *_COLUMNS])
@@ -108,13 +109,6 @@ def second_test(table: pd.DataFrame) -> pd.DataFrame:
     """
     n = table["data.n_real"]
     return table[(table["dataset"] == "mnist") & ((n == 0) | (n >= MIN_SECOND_TEST))]
-
-
-def p_value(moments: pd.DataFrame) -> pd.Series:
-    """Two-sided p of the t test of mean 0; differences that are all the same and not 0 have p = 0."""
-    error = moments["std"] / moments["count"] ** 0.5
-    t = (moments["mean"] / error).where(moments["mean"] != 0, 0.0)
-    return pd.Series(2 * stats.t.sf(t.abs(), moments["count"] - 1), index=moments.index)
 
 
 def holm(p: pd.Series) -> np.ndarray:

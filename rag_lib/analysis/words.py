@@ -124,7 +124,10 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
     found = contrasts(table, by)
     if found.empty:
         return ["None of the questions can be asked of these arms: each wants two, such as `mixed_add` and `original`."]
-    found["group"] = [_named(row, by) for row in found.to_dict("records")]
+    groups = found[by].astype(str)
+    if "data.n_real" in by:
+        groups["data.n_real"] = [f"{n:,} real images" if n else "all real images" for n in found["data.n_real"]]
+    found["group"] = groups.agg(", ".join, axis=1)
     judged, few = found[found["n"] >= MIN_REPLICATES], found[found["n"] < MIN_REPLICATES]
     lines = [f"- {row.group}: {row.question} **{row.verdict}**" for row in judged.itertuples()]
     if len(few):
@@ -139,11 +142,6 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
             "pool; few real images (`n_real`) give draws that hardly overlap.",
         ]
     return lines
-
-
-def _named(row: dict, by: Sequence[str]) -> str:
-    real = f"{row['data.n_real']:,} real images" if row.get("data.n_real") else "all real images"
-    return ", ".join(real if column == "data.n_real" else str(row[column]) for column in by)
 
 
 def ablation_conclusion(table: pd.DataFrame) -> str:
