@@ -74,7 +74,7 @@ def deltas(name: str, key: str | tuple[str, str]) -> None:
 
 
 def comments(source: str) -> dict[str, str]:
-    """Return the comment on each field or key of a source: the one behind it, else the lines directly above it."""
+    """Return the comment on each field or key, each a line of the source: behind it, else in the lines above it."""
     found, above = {}, []
     for line in map(str.strip, source.splitlines()):
         if match := re.match(r'"?([\w.]+)"?: .*?(?:  # (?!noqa)(.*))?$', line):

@@ -120,15 +120,15 @@ def fidelity(config: GanConfig, weights: Path) -> str:
     """Return the GAN-test accuracy that a finished run has measured for the generator in this file, in words."""
     digest = sha256(weights)
     own = run_folder(run_id("gan", config)) / "generator.safetensors"
-    folders = sorted((results_dir() / "runs").glob("quality-*")) if own.exists() and sha256(own) == digest else []
-    for folder in folders:
-        saved, run = read_json(folder / "config.json"), finished(folder.name)
-        seen = {attempt.get("generator") for attempt in attempts_at(folder)}  # of which training
-        of_these = run and names_itself(run.id, saved) and from_dict("quality", saved).gan == config
-        if of_these and seen == {digest[:12]}:
-            return (
-                f"{100 * run.metrics['gan_test_accuracy']:.2f}%: how often a classifier trained on the same real "
-                f"images, right about {100 * run.metrics['judge_test_accuracy']:.2f}% of the real test images, "
-                "sees the label"
-            )
+    if own.exists() and sha256(own) == digest:
+        for folder in sorted((results_dir() / "runs").glob("quality-*")):
+            saved, run = read_json(folder / "config.json"), finished(folder.name)
+            seen = {attempt.get("generator") for attempt in attempts_at(folder)}  # of which training
+            of_these = run and names_itself(run.id, saved) and from_dict("quality", saved).gan == config
+            if of_these and seen == {digest[:12]}:
+                return (
+                    f"{100 * run.metrics['gan_test_accuracy']:.2f}%: how often a classifier trained on the same real "
+                    f"images, right about {100 * run.metrics['judge_test_accuracy']:.2f}% of the real test images, "
+                    "sees the label"
+                )
     return "not measured; notebook 02_gallery measures it"
