@@ -17,7 +17,6 @@ from rag_lib.analysis.published import Study
 from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, intervals
 from rag_lib.base import ROOT, UserError, check_value
 from rag_lib.figures import charts
-from rag_lib.figures.interactive import image
 from rag_lib.runtime.files import LESS_MEMORY, write_whole
 from rag_lib.runtime.progress import live_front_end
 from rag_lib.study.resolve import settings_for
@@ -32,7 +31,7 @@ ACCURACY = "accuracy on real test images (%)"
 
 
 def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> Made:
-    """What `make` gives for the notebook's parameters (one study's settings, or a plan of several); sets the style.
+    """Return what `make` gives for the notebook's parameters, one study's settings or those of several; set the style.
 
     `pretrained`, the name of a generator that comes with the study, is checked and goes no further.
     """
@@ -49,7 +48,7 @@ def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> 
 def check_injected(cells: Sequence[str], known: Collection[str]) -> None:
     """Look at papermill's cell where it is the last of these, a session's inputs, that sets parameters.
 
-    Tells whoever looks on what it sets otherwise than the first cell, which may have been edited since. papermill only
+    Tell whoever looks on what it sets otherwise than the first cell, which may have been edited since. papermill only
     warns of a parameter that the notebook does not have; here it is a `UserError`.
     """
     setting = [cell for cell in cells if cell.startswith(_INJECTED) or assigned(cell).keys() & set(known)]
@@ -69,7 +68,7 @@ def check_injected(cells: Sequence[str], known: Collection[str]) -> None:
 
 
 def assigned(cell: str) -> dict[str, str]:
-    """The variables that a cell assigns, each with its value's source; none where it is not Python."""
+    """Return the variables that a cell assigns, each with its value's source; none where it is not Python."""
     with suppress(SyntaxError, ValueError):
         assignments = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
         pairs = [(target, node.value) for node in assignments for target in node.targets]
@@ -82,18 +81,17 @@ def show(figure: Figure, name: str, alt: str, picture: bool = False, handle: Dis
 
     `handle`: of a display that the figure replaces.
     """
-    shown = image(figure, name, alt, picture)
-    if handle is None:
-        display(shown)
-    else:
-        handle.update(shown)
+    charts.save(figure, name, picture)
+    put = display if handle is None else handle.update
+    put(charts.shown(figure, alt))
 
 
 def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
-    """Runs the notebook `notebooks/<name>.ipynb` with those of the parameters that it has; `output`: the executed one.
+    """Run the notebook `notebooks/<name>.ipynb` with those of the parameters that it has; `output`: the executed one.
 
     Raises `UserError` where a cell fails.
     """
+    import nbformat
     import papermill  # a second to import, and absent where only the library is used
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -106,7 +104,7 @@ def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
     if "engine" not in known and "overrides" in given:  # it computes its runs itself
         given["overrides"] = {k: v for k, v in given["overrides"].items() if not k.startswith("engine.")}
     try:
-        papermill.execute_notebook(
+        executed = papermill.execute_notebook(
             source, output, given, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr
         )
     except PapermillExecutionError as e:
@@ -115,17 +113,9 @@ def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
         raise UserError(
             f"{name}: its kernel died, as it does where memory runs out; {LESS_MEMORY}, or let the same command go on"
         ) from e
-    forget_paths(output)
-
-
-def forget_paths(notebook: Path) -> None:
-    """Leaves file names alone of the paths that papermill records: folders tell of a machine, not of the study."""
-    import nbformat  # papermill's own
-
-    content = nbformat.read(notebook, as_version=4)
-    for key in ("input_path", "output_path"):
-        content.metadata.papermill[key] = Path(content.metadata.papermill[key]).name
-    write_whole(notebook, nbformat.writes(content).encode())
+    for key in ("input_path", "output_path"):  # folders tell of a machine, not of the study
+        executed.metadata.papermill[key] = Path(executed.metadata.papermill[key]).name
+    write_whole(output, nbformat.writes(executed).encode())
 
 
 def answer_figure() -> Figure:
@@ -139,12 +129,11 @@ def figure_of(studied: Study) -> Figure | None:
     None where there are too few replicates for intervals, or nothing to compare: the table says as much.
     """
     rows = studied.rows
-    if rows["replicate"].nunique() < MIN_FOR_INTERVAL:
+    alone = rows["arm"].nunique() == 1 and studied.design != "ablation"
+    if alone or rows["replicate"].nunique() < MIN_FOR_INTERVAL:
         return None
     if studied.design == "ablation":
         return charts.levels(intervals(rows, ["factor", "level"]), ACCURACY)
-    if rows["arm"].nunique() == 1:
-        return None
     if rows["data.n_real"].nunique() > 1:
         asked = dict.fromkeys(zip(studied.verdicts["arm"], studied.verdicts["baseline"], strict=True))
         return charts.effects(studied.verdicts, {arm: f"{arm} against {baseline}" for arm, baseline in asked})

@@ -7,31 +7,31 @@ A block of a Markdown file is the line `<!--[[[cog docs.benchmark() ]]]-->`, wha
 import textwrap
 
 import pandas as pd
-from docs_settings import arms as arms
-from docs_settings import deltas as deltas
-from docs_settings import links as links
-from docs_settings import settings as settings
-from docs_settings import table
+from docs_settings import arms, deltas, links, settings, table  # noqa: F401 (the blocks call them as this module's)
 
 from rag_lib.analysis import published
 from rag_lib.analysis.answers import claim, verdict
-from rag_lib.analysis.statistics import contrasts
+from rag_lib.analysis.statistics import contrasts, estimate
 from rag_lib.analysis.tables import interval_table
 from rag_lib.base import results_dir
 from rag_lib.study.resolve import resolve
 
-# Timed by hand, since no table has the time of a whole `make study`.
-MAKE_STUDY_MINUTES = 14
+
+def text(*sentences: str, indent: str = "") -> None:
+    """Print a paragraph; `indent`: of its further lines."""
+    whole = " ".join(sentences)
+    print(textwrap.fill(whole, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
 
 
-def text(*sentences: str) -> None:
-    """Print a paragraph."""
-    print(textwrap.fill(" ".join(sentences), 120, break_long_words=False, break_on_hyphens=False))
+def frame(found: pd.DataFrame) -> None:
+    """Print a table of pandas as Markdown, its index as the first columns."""
+    found = found.reset_index()
+    table(list(found.columns), found.astype(str).itertuples(index=False))
 
 
 def change(row: dict, unit: str = " points") -> str:
     """Return a paired difference of `statistics.contrasts` with its interval."""
-    return "{mean:+.2f}{unit} ({low:+.2f} to {high:+.2f})".format(**row, unit=unit)
+    return estimate(row["mean"], row["low"], row["high"], unit=unit)
 
 
 def measured(name: str) -> pd.DataFrame:
@@ -45,27 +45,23 @@ def rare_classes() -> None:
     without = "balanced`, without `gan.oversample"
     rows = pd.concat([rows, plain[plain["arm"] == "balanced"].assign(arm=without)])
     found = interval_table(rows, ["arm"]).loc[["original", "oversampled", "balanced", without]]
-    cells = found[["accuracy (%)", "95% interval"]].itertuples()
-    table(["trained on", "accuracy (%)", "95% interval"], [(f"`{arm}`", *row) for arm, *row in cells])
+    frame(found.drop(columns="replicates").rename("`{}`".format))
 
 
 def rare_classes_verdict() -> None:
     """Print what generated images of rare classes do, and how many of them the judge recognises."""
-    found, seen = {}, {}
-    for name in ("rare_classes", "rare_classes_plain"):
-        study = published.study(name)
-        found[name] = verdict(name, "balanced")
-        seen[name] = study.quality["gan_test_accuracy"].mean()
-        claim(f"generated images hurt in {name}", found[name]["answer"] == "hurts")
-    with_it, plain = found.values()
+    names = ("rare_classes", "rare_classes_plain")
+    with_it, plain = (verdict(name, "balanced") for name in names)
+    seen, seen_plain = (published.study(name).quality["gan_test_accuracy"].mean() for name in names)
+    claim("generated images of rare classes hurt", with_it["answer"] == plain["answer"] == "hurts")
     claim("they hurt more without gan.oversample", plain["high"] < with_it["low"])
-    claim("a judge recognises more with gan.oversample", seen["rare_classes"] > seen["rare_classes_plain"])
+    claim("a judge recognises more with gan.oversample", seen > seen_plain)
     text(
         f"Compared with repeated real digits, generated digits of the rare classes hurt: {change(with_it)}.",
         f"Without `gan.oversample` they hurt more: {change(plain)}.",
         "Such a GAN sees each rare digit in about one of a hundred images.",
-        f"A judge then recognises the requested digit in {seen['rare_classes_plain']:.2f}% of the generated images.",
-        f"With `gan.oversample` it recognises {seen['rare_classes']:.2f}%.",
+        f"A judge then recognises the requested digit in {seen_plain:.2f}% of the generated images.",
+        f"With `gan.oversample` it recognises {seen:.2f}%.",
     )
 
 
@@ -98,14 +94,6 @@ def durations() -> None:
     table(["study", "arms", "replicates", "threads", "generators (minutes)", "classifiers (minutes)"], rows)
 
 
-def make_study() -> None:
-    """Print the time of the first command."""
-    text(
-        f"From a fresh clone `make study` takes about {MAKE_STUDY_MINUTES} minutes on two CPU cores, installation",
-        "included. It was timed by hand, on an AMD EPYC with bfloat16.",
-    )
-
-
 def paper_schedule() -> None:
     """Print how long the paper's schedule would take on the machine of the benchmark."""
     per_second = measured("bench").set_index("what")["ours_images_per_s"]
@@ -124,9 +112,8 @@ def paper_schedule() -> None:
 
 def precision() -> None:
     """Print what bfloat16 does to accuracy."""
-    parts = [published.study(name).rows.assign(precision=name) for name in ("bf16", "fp32")]
-    rows = pd.concat(parts)
-    rows = rows.assign(group=rows["arm"], arm=rows["precision"], replicate=rows["seed"])
+    parts = {name: published.study(name).rows for name in ("bf16", "fp32")}
+    rows = pd.concat([rows.assign(group=rows["arm"], arm=n, replicate=rows["seed"]) for n, rows in parts.items()])
     found = contrasts(rows, ["group"], named={"": ("bf16", "fp32")}).set_index("group")
     real, mixed, generated = (found.loc[arm] for arm in ("original", "mixed", "generated"))
     claim("bfloat16 has no cost that matters on real images", real["answer"] == "no effect that matters")

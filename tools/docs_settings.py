@@ -1,23 +1,22 @@
 """Print what the source says of the settings: every field, every preset, and the comments behind them."""
 
-import ast
 import inspect
 import re
-import tokenize
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, fields
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from rag_lib.base import ROOT
 from rag_lib.data import datasets
 from rag_lib.data.datasets import DATASETS
-from rag_lib.settings import config, presets
+from rag_lib.settings import presets
 from rag_lib.settings.arms import ARMS
 from rag_lib.settings.config import CLASSIFIERS
 from rag_lib.settings.presets import PRESETS, PRESETS_OF
 from rag_lib.study.overrides import RESERVED, SECTIONS
+
+DELTAS = DATASETS | PRESETS | {f"{preset}` on `{dataset}": entry for (preset, dataset), entry in PRESETS_OF.items()}
+DELTAS = {by: entry for by, entry in DELTAS.items() if "cifar10_jpeg" not in by}  # which changes what cifar10 does
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -37,93 +36,51 @@ def arms() -> None:
 
 def settings() -> None:
     """Print a table for each section of the settings, a row a field."""
-    lines, said = lines_of_fields(), comments(config)
+    said = {section: comments(inspect.getsource(cls)) for section, cls in SECTIONS.items()}
     for section, cls in SECTIONS.items():
         print(f"\n## {section}\n\n{inspect.getdoc(cls)}\n")
         rows = []
         for f in fields(cls):
-            line = lines[section, f.name]
             # a classifier's schedule and optimiser are explained where the GAN's are
-            words = explanation(said, *line) or explanation(said, *lines.get(("gan", f.name), line))
-            link = f"[`{section}.{f.name}`]({address(config, line[0])})"
-            rows.append((link, default(f), allowed(f), changes(section, f.name), words))
+            meaning = said[section][f.name] or said["gan"].get(f.name, "")
+            rows.append((f"`{section}.{f.name}`", default(f), allowed(f), changes(section, f.name), meaning))
         table(["field", "default", "allowed", "changed by", "meaning"], rows)
 
 
 def links(page: str) -> None:
     """Print the link of each setting that a page of docs/ names as [`section.field`]."""
-    lines = lines_of_fields()
-    named = re.findall(r"\[`(\w+)\.(\w+)`\](?!: \.\.)", (ROOT / "docs" / page).read_text(encoding="utf-8"))
-    for section, name in sorted(set(named)):
-        print(f"[`{section}.{name}`]: {address(config, lines[section, name][0])}")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"\[`(\w+\.\w+)`\](?!: settings)", text))
+    unknown = named - {f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in fields(cls)}
+    assert not unknown, f"{page} names settings that there are not: {unknown}"
+    for name in sorted(named):
+        print(f"[`{name}`]: settings.md#{name.partition('.')[0]}")
 
 
 def deltas(name: str, key: str | tuple[str, str]) -> None:
     """Print what an entry of DATASETS, PRESETS or PRESETS_OF changes, and the reason in the comment behind it."""
     module = datasets if name == "DATASETS" else presets
-    tree = ast.parse(inspect.getsource(module))
-    assigned = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign):
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            assigned[target.id] = node.value
-    entries = assigned[name]
-    (entry,) = [v for k, v in zip(entries.keys, entries.values, strict=True) if ast.literal_eval(k) == key]
-    said = comments(module)
-
-    def reasons(node: ast.expr) -> dict[str, str]:
-        if isinstance(node, ast.Name):
-            return reasons(assigned[node.id])
-        if isinstance(node, ast.BinOp):  # later deltas win
-            return reasons(node.left) | reasons(node.right)
-        pairs = zip(node.keys, node.values, strict=True)
-        return {k.value: explanation(said, k.lineno, v.end_lineno) for k, v in pairs}
-
-    why, rows = reasons(entry), []
-    for setting, value in getattr(module, name)[key].items():
+    entry = getattr(module, name)[key]
+    # some entries are dictionaries with a name of their own, so the one that is meant is known by its keys
+    written = map(comments, re.split(r"^ *}", inspect.getsource(module), flags=re.MULTILINE))
+    why = next(said for said in written if entry.keys() <= said.keys())
+    rows = []
+    for setting, value in entry.items():
         section, _, field = setting.rpartition(".")
-        cls = SECTIONS["classifier" if section in CLASSIFIERS else section] if section else None
-        usual = [default(f) for f in fields(cls) if f.name == field] if cls else ["one seed of each of its five"]
-        rows.append((f"`{setting}`", *usual, shown(value), why[setting].rstrip(",")))
+        of_section = SECTIONS["classifier" if section in CLASSIFIERS else section] if section else None
+        usual = default(of_section.__dataclass_fields__[field]) if section else "one seed of each of its five"
+        rows.append((f"`{setting}`", usual, shown(value), why[setting]))
     table(["setting", "paper", "here", "why"], rows)
 
 
-def comments(module: ModuleType) -> dict[int, tuple[bool, str]]:
-    """Return a module's comments by line: whether it has the line for itself, and its words without `noqa`."""
-    with open(inspect.getsourcefile(module), "rb") as file:
-        tokens = [token for token in tokenize.tokenize(file.readline) if token.type == tokenize.COMMENT]
-    return {
-        token.start[0]: (not token.line[: token.start[1]].strip(), re.sub(r"noqa\b.*", "", token.string.lstrip("# ")))
-        for token in tokens
-    }
-
-
-def explanation(said: dict[int, tuple[bool, str]], first: int, last: int) -> str:
-    """Return the comment behind these lines, else the one in the lines directly above them."""
-    if last in said and not said[last][0]:
-        return said[last][1].strip()
-    above: list[str] = []
-    while said.get(first - len(above) - 1, (False, ""))[0]:
-        above.insert(0, said[first - len(above) - 1][1])
-    return " ".join(above)
-
-
-def lines_of_fields() -> dict[tuple[str, str], tuple[int, int]]:
-    """Return the first and the last line of every field in the source."""
-    sections = {cls.__name__: section for section, cls in SECTIONS.items()}
-    tree = ast.parse(inspect.getsource(config))
-    return {
-        (sections[cls.name], node.target.id): (node.lineno, node.end_lineno)
-        for cls in tree.body
-        if isinstance(cls, ast.ClassDef) and cls.name in sections
-        for node in cls.body
-        if isinstance(node, ast.AnnAssign)
-    }
-
-
-def address(module: ModuleType, line: int) -> str:
-    """Return the link from docs/ to a line of a module."""
-    return f"../{Path(inspect.getsourcefile(module)).relative_to(ROOT).as_posix()}#L{line}"
+def comments(source: str) -> dict[str, str]:
+    """Return the comment on each field or key, each a line of the source: behind it, else in the lines above it."""
+    found, above = {}, []
+    for line in map(str.strip, source.splitlines()):
+        if match := re.match(r'"?([\w.]+)"?: .*?(?:  # (?!noqa)(.*))?$', line):
+            found[match[1]] = match[2] or " ".join(above)
+        above = [*above, line.removeprefix("# ")] if line.startswith("#") else []
+    return found
 
 
 def default(f: Field) -> str:
@@ -132,6 +89,7 @@ def default(f: Field) -> str:
 
 
 def shown(value: Any) -> str:
+    """Return a value as the documents show it."""
     if isinstance(value, dict):
         return ", ".join(f"`{name}`: {seeds}" for name, seeds in value.items())
     if isinstance(value, str):
@@ -153,15 +111,10 @@ def allowed(f: Field) -> str:
 
 def changes(section: str, name: str) -> str:
     """Return which data sets and presets change a field, and to what."""
-    of_pairs = [(f"{preset}` on `{dataset}", entry) for (preset, dataset), entry in PRESETS_OF.items()]
-    by_entry = {}  # cifar10_jpeg shares the entries of cifar10, which come first
-    for by, entry in [*DATASETS.items(), *PRESETS.items(), *of_pairs]:
-        by_entry.setdefault(id(entry), (by, entry))
     found: dict[str, list[str]] = {}
-    for by, entry in by_entry.values():
+    for by, entry in DELTAS.items():
         for setting, value in entry.items():
             own, _, field = setting.rpartition(".")
-            if field == name and (own == section or (section == "classifier" and own in CLASSIFIERS)):
-                label = f"`{by}`" if own == section else f"`{by}` (`{own}`)"
-                found.setdefault(shown(value), []).append(label)
+            if field == name and own in (section, *(CLASSIFIERS if section == "classifier" else ())):
+                found.setdefault(shown(value), []).append(f"`{by}`" if own == section else f"`{by}` (`{own}`)")
     return "; ".join(f"{', '.join(by)}: {value}" for value, by in found.items())

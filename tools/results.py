@@ -3,16 +3,14 @@
 The numbers come from the published studies (results/studies.toml); each claim word is guarded beside its sentence.
 """
 
-import textwrap
-
 import pandas as pd
 
-from docs import change, table, text
+from docs import change, frame, table, text
 from rag_lib.analysis import answers, tables, words
 from rag_lib.analysis.answers import claim, compared, verdict, worth
-from rag_lib.analysis.paper import BEST_OF_TABLE_2, TABLE_1
-from rag_lib.analysis.published import registry, study
-from rag_lib.analysis.statistics import contrasts, intervals
+from rag_lib.analysis.paper import TABLE_1
+from rag_lib.analysis.published import BY, registry, study
+from rag_lib.analysis.statistics import contrasts, estimate
 
 ANSWER_ZH = (
     "**我们未能使论文的做法产生益处。** 用生成图像替换 MNIST 的一半数字，"
@@ -41,16 +39,13 @@ HEADINGS = "classifier, steps, paper: original, mixed, generated, ours: original
 
 def table_1(headings: str = HEADINGS, not_run: str = "not run") -> None:
     """Print our accuracies on MNIST beside the paper's Table 1, the longest schedule first."""
-    parts = [study("longer").rows, *(study(n).rows for n in ("table_1", "table_1_resnets", "table_1_deep"))]
+    every = pd.concat([study("longer").rows, answers.of_table_1()])
     cells = []
-    for rows in [rows for part in parts for _, rows in part.groupby("classifier", sort=False)]:
-        (classifier,), (steps,) = rows["classifier"].unique(), rows["classifier.steps"].unique()
+    for (steps, classifier), rows in every.groupby(["classifier.steps", "classifier"], sort=False):
         paper, ours = TABLE_1.loc[classifier], tables.summary(rows).loc[classifier]
-        shown = [
-            f"{ours[arm]:.2f}" if arm in ours else not_run for arm in ("original", "mixed", "generated", "mixed_add")
-        ]
         of_paper = [f"{paper[arm]:.2f}" for arm in ("original", "mixed", "generated")]
-        cells.append([classifier, f"{steps:,}", *of_paper, *shown, str(rows["replicate"].nunique())])
+        of_ours = [f"{ours[a]:.2f}" if a in ours else not_run for a in ("original", "mixed", "generated", "mixed_add")]
+        cells.append([classifier, f"{steps:,}", *of_paper, *of_ours, str(rows["replicate"].nunique())])
     table(headings.split(", "), cells)
 
 
@@ -85,21 +80,14 @@ def bullets() -> None:
         f"**The attention**: without SPAM, what `cnn` learns from generated digits changes by {change(spam)}; "
         f"undecided ([ablation]({here}#what-in-the-generator-matters)).",
     ):
-        print(textwrap.fill(f"- {line}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+        text(f"- {line}", indent="  ")
 
 
-def in_minutes(name: str = "in_minutes") -> None:
+def in_minutes() -> None:
     """Print the accuracies of preset quick as `make study` prints them."""
-    print("```")
-    shown = answers.table_of("classify", study(name).rows, study(name).quality).to_string()
-    print("\n".join(line.rstrip() for line in shown.splitlines()))
-    print("```")
-
-
-def frame(found: pd.DataFrame) -> None:
-    """Print a table of pandas as Markdown, its index as the first columns."""
-    found = found.reset_index()
-    table(list(found.columns), found.astype(str).itertuples(index=False))
+    of = study("in_minutes")
+    lines = answers.table_of(of.design, of.rows, of.quality).to_string().splitlines()
+    print("```", *map(str.rstrip, lines), "```", sep="\n")
 
 
 def show(name: str, says: dict[str, str] | None = None) -> None:
@@ -116,10 +104,8 @@ def show(name: str, says: dict[str, str] | None = None) -> None:
         frame(tables.level_table(of.rows, of.quality))
         print(f"\n{words.ablation_conclusion(of.rows)}")
     elif of.design == "low-data":
-        found = intervals(of.rows, ["data.n_real", "arm"])
-        found["shown"] = [f"{row.mean:.2f} ({row.low:.2f} to {row.high:.2f})" for row in found.itertuples()]
-        wide = found.pivot(index="data.n_real", columns="arm", values="shown")[list(found["arm"].unique())]
-        frame(wide.rename_axis(index="real images", columns=None).rename(index="{:,}".format).fillna(""))
+        found = tables.summary_with_intervals(of.rows, "data.n_real")[of.rows["arm"].unique()]
+        frame(found.rename(index="{:,}".format).rename_axis(index="real images"))
     else:
         frame(tables.summary_with_intervals(of.rows))
     if of.design != "ablation" and "too few replicates" not in set(of.verdicts["answer"]) and len(of.verdicts):
@@ -146,16 +132,16 @@ def ledger() -> None:
 
 def looks() -> None:
     """Print what was shown before studies were extended: by half of the ten draws, and by the first seeds."""
-    rows = study("ten_beside_each").rows
-    halves = [contrasts(rows[of_half], ["classifier", "data.n_real"]).set_index("arm").loc["mixed_add:10"]
-              for of_half in (rows["replicate"] < 5, rows["replicate"] >= 5)]  # fmt: skip
-    claim("with both seeds mixed_add is undecided", verdict("longer", "mixed_add")["answer"] == "undecided")
+
+    def found(rows: pd.DataFrame, arm: str) -> dict:
+        return contrasts(rows, BY).set_index("arm").loc[arm]
+
+    ten, longer = study("ten_beside_each").rows, study("longer").rows
+    halves = [found(ten[of_half], "mixed_add:10") for of_half in (ten["replicate"] < 5, ten["replicate"] >= 5)]
+    first = found(longer[longer["seed"] % 10_000 == 0], "mixed_add")
     claim("both halves help", all(half["answer"] == "helps" for half in halves))
-    longer = study("longer").rows
-    first = (
-        contrasts(longer[longer["seed"] % 10_000 == 0], ["classifier", "data.n_real"]).set_index("arm").loc["mixed_add"]
-    )
     claim("mixed_add hurt with the first seeds", first["answer"] == "hurts")
+    claim("with both seeds mixed_add is undecided", verdict("longer", "mixed_add")["answer"] == "undecided")
     text(
         f"The first five draws alone: {change(halves[0])}; the five that repeat them: {change(halves[1])}.",
         "[More steps](#more-steps) was extended twice after looks, too: with the first seeds alone `mixed_add` was",
@@ -169,11 +155,5 @@ def in_further_images() -> None:
         "ten generated digits beside each, DiffAugment": verdict("ten_beside_each", "mixed_add:10", 100),
         "random shifts by up to two pixels": compared("shifted", "shifts, against none"),
     }
-    rows = [(what, change(row, ""), "{:.0f} ({:.0f} to {:.0f})".format(*worth(row))) for what, row in effects.items()]
+    rows = [(what, change(row, ""), estimate(**worth(row), form=".0f")) for what, row in effects.items()]
     table(["what is done with 100 digits", "change in points", "worth so many further real digits"], rows)
-
-
-def best_of_table_2() -> None:
-    """Print what is known of the paper's Table 2."""
-    text(f"Of the paper's Table 2 only the best value is available to us: {BEST_OF_TABLE_2}, presumably ResNet34 on "
-         "`mixed`, on the original files.")  # fmt: skip

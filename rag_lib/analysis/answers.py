@@ -18,17 +18,17 @@ ANSWER = (
     "brings {shift}, worth about {shift_worth}. The paper's own schedule, 50,000 steps, was not run."
 )
 
-# of the first figure: by panel, by row, the difference as STUDY/ARM against STUDY/ARM
-OF_FIRST_FIGURE: dict[str, dict[str, tuple[str, str]]] = {
-    "all of MNIST, 10,000 steps": {
+# of the first figure: by panel and its number of real images, by row, the difference as STUDY/ARM against STUDY/ARM
+OF_FIRST_FIGURE: dict[tuple[str, int], dict[str, tuple[str, str]]] = {
+    ("all of MNIST, 10,000 steps", 0): {
         "half replaced by generated ones: the paper's proposal": ("longer/mixed", "longer/original"),
         "as many generated ones added": ("longer/mixed_add", "longer/original"),
     },
-    "600 digits": {
+    ("600 digits", 600): {
         "half replaced by generated ones: the paper's proposal": ("half_of_600/mixed", "few_digits/original"),
         "as many generated ones added": ("few_digits/mixed_add", "few_digits/original"),
     },
-    "100 digits": {
+    ("100 digits", 100): {
         "as many generated ones added": ("few_digits/mixed_add", "few_digits/original"),
         "ten times as many added": ("ten_without/mixed_add:10", "few_digits/original"),
         "ten times as many added, DiffAugment": ("ten_beside_each/mixed_add:10", "ten_beside_each/original"),
@@ -56,14 +56,14 @@ def compared(name: str, question: str, classifier: str = "cnn") -> dict:
     return row
 
 
-def worth(change: dict) -> list[float]:
-    """Return how many further real digits than 100 a change is worth: its mean, and both ends of its interval.
+def worth(change: dict) -> dict[str, float]:
+    """Return how many further real digits than 100 a change is worth: `mean`, and `low` and `high` of its interval.
 
     Read off the accuracy of `original` against the number of real digits; the curve's own uncertainty is left out.
     """
     rows = study("few_digits").rows.query("arm == 'original'")
     curve = intervals(rows, ["data.n_real"]).set_index("data.n_real")["mean"]
-    return [images_worth(curve, 100, change[end]) for end in ("mean", "low", "high")]
+    return {end: images_worth(curve, 100, change[end]) for end in ("mean", "low", "high")}
 
 
 def facts() -> dict[str, str]:
@@ -71,13 +71,12 @@ def facts() -> dict[str, str]:
     half, ten = verdict("longer", "mixed"), verdict("ten_beside_each", "mixed_add:10", 100)
     shift = compared("shifted", "shifts, against none")
     against = compared("ten_beside_each", "ten times as many, against shifted real digits alone")
-    claim(
-        "replacing half hurts, and ten beside each of 100 help", (half["answer"], ten["answer"]) == ("hurts", "helps")
-    )
+    claim("replacing half hurts", half["answer"] == "hurts")
+    claim("ten beside each of 100 help", ten["answer"] == "helps")
     claim("shifts bring more than ten generated digits each", against["high"] < 0)
     points = {"half": -half["mean"], "half_low": -half["high"], "half_high": -half["low"]}
     points |= {"ten": ten["mean"], "shift": shift["mean"]}
-    further = {"ten_worth": worth(ten)[0], "shift_worth": worth(shift)[0]}
+    further = {"ten_worth": worth(ten)["mean"], "shift_worth": worth(shift)["mean"]}
     return {n: f"{v:.2f}" for n, v in points.items()} | {n: f"{round(v, -1):.0f}" for n, v in further.items()}
 
 
@@ -87,12 +86,12 @@ def published_answer() -> str:
 
 
 def answer_table() -> pd.DataFrame:
-    """What the first figure shows: one difference a row, in points, with `factor`, `level`, `claim`, `mean`, ..."""
+    """Return what the first figure shows: a difference a row, in points, with `factor`, `level`, `claim`, `mean` ..."""
     parts = []
-    for panel, rows in OF_FIRST_FIGURE.items():
+    for (panel, n_real), rows in OF_FIRST_FIGURE.items():
         for label, pair in rows.items():
             found = study(pair[0].partition("/")[0]).contrasts({label: pair})
-            found = found if panel.startswith("all") else found[found["data.n_real"] == int(panel.split()[0])]
+            found = found[found["data.n_real"] == n_real]
             parts.append(found.assign(factor=panel, level=label, claim="the paper" in label))
     return pd.concat(parts, ignore_index=True)
 
@@ -116,16 +115,15 @@ def answer_of(design: str, rows: pd.DataFrame) -> str:
 
 
 def verdict_table(verdicts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`statistics.contrasts` of several studies, by the name of the study; only what has a verdict.
+    """Return `statistics.contrasts` of several studies, by the name of the study; only what has a verdict.
 
     `answer_of_all`: what the answer would be if all of these questions were one study's (Holm's correction over all).
     """
     parts = [found.assign(study=name) for name, found in verdicts.items() if len(found)]
-    found = pd.concat(parts) if parts else pd.DataFrame(columns=["study", "arm", "answer"])
+    found = pd.concat(parts) if parts else pd.DataFrame(columns=["study", "arm", "answer", "p"])
     found = found[found["answer"] != "too few replicates"]
-    strict = holm(found["p"]) if len(found) else []
-    rows = zip(found.to_dict("records"), strict, strict=True)
-    return found.assign(answer_of_all=[answer(row | {"p_holm": p}) for row, p in rows])
+    together = found.assign(p_holm=holm(found["p"]))
+    return found.assign(answer_of_all=[answer(row) for row in together.to_dict("records")])
 
 
 def ledger(studies: Sequence[Study]) -> pd.DataFrame:

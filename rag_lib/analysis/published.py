@@ -66,10 +66,6 @@ class Study:
         return sum(len(set(ids) - set(table(TABLES[kind])["run_id"])) for kind, ids in self.ids.items())
 
     @property
-    def command(self) -> str:
-        return f"make study NAME={self.name}"
-
-    @property
     def verdicts(self) -> pd.DataFrame:
         """Its primary questions as `statistics.contrasts` answers them; none of an ablation, which has one arm."""
         return contrasts(self.rows, BY)
@@ -80,22 +76,20 @@ class Study:
         return self.contrasts(self.compare)
 
     def contrasts(self, named: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-        """`statistics.contrasts` of these pairs of arms, each this study's `ARM` or another's `STUDY/ARM`."""
-        arms = dict.fromkeys(arm for pair in named.values() for arm in pair)
-        rows = [self._of(arm) for arm in arms] or [self.rows[:0]]
-        return contrasts(pd.concat(rows), BY, named={text: tuple(pair) for text, pair in named.items()})
-
-    def _of(self, arm: str) -> pd.DataFrame:
-        name, _, of_other = arm.rpartition("/")
-        rows = (study(name) if name else self).rows
-        return rows[rows["arm"] == of_other].assign(arm=arm)
+        """Return `statistics.contrasts` of these pairs of arms, each this study's `ARM` or another's `STUDY/ARM`."""
+        parts = []
+        for arm in dict.fromkeys(arm for pair in named.values() for arm in pair):
+            other, _, own = arm.rpartition("/")
+            rows = study(other).rows if other else self.rows
+            parts.append(rows[rows["arm"] == own].assign(arm=arm))
+        named = {text: tuple(pair) for text, pair in named.items()}
+        return contrasts(pd.concat(parts or [self.rows[:0]]), BY, named)
 
     def _rows(self, kind: str) -> pd.DataFrame:
-        ids = self.ids[kind]
-        every = table(TABLES[kind])
-        found = every[every["run_id"].isin(ids)]
-        found = found.sort_values("run_id", key=lambda s: s.map({id: i for i, id in enumerate(ids)}), ignore_index=True)
-        return by_level(found, self.levels(), kind) if self.design == "ablation" else found
+        ids, rows = self.ids[kind], table(TABLES[kind])
+        rows = rows[rows["run_id"].isin(ids)]
+        rows = rows.sort_values("run_id", key=lambda column: column.map(ids.index), ignore_index=True)
+        return by_level(rows, self.levels(), kind) if self.design == "ablation" else rows
 
 
 def study(name: str) -> Study:
@@ -114,48 +108,42 @@ def registry(path: Path = REGISTRY) -> dict[str, Study]:
         raise UserError(f"{path} cannot be read ({e.strerror}); it comes with the repository") from e
     except tomllib.TOMLDecodeError as e:
         raise UserError(f"{path} is no TOML: {e}") from e
-    studies = {name: _entry(name, entry, path) for name, entry in entries.items()}
+    studies = {name: _entry(f"[{name}] in {path}:", name, entry) for name, entry in entries.items()}
     for name, of in studies.items():
         for text, pair in of.compare.items():
-            _check_pair(f"[{name}.compare] in {path}: {text!r}", pair, of, studies)
+            here = f"[{name}.compare] in {path}: {text!r}"
+            if not isinstance(pair, list) or not all(isinstance(arm, str) for arm in pair) or len(set(pair)) != 2:
+                example = '["mixed", "original"] or ["STUDY/mixed", "mixed"]'
+                raise UserError(f"{here} = {pair!r} must be two arms, such as {example}")
+            for arm in pair:
+                other, _, own = arm.rpartition("/")
+                if other and other not in studies:
+                    raise UserError(f"{here}: study {_unknown(other, studies)}")
+                trained = studies[other or name].settings[0].arms
+                if own not in trained:
+                    raise UserError(f"{here}: arm {_unknown(own, trained)}")
     return studies
 
 
-def _entry(name: str, entry: Any, path: Path) -> Study:
-    here = f"[{name}] in {path}:"
+def _entry(here: str, name: str, entry: Any) -> Study:
+    """Return the study that an entry of the registry describes; raises `UserError`, which begins with `here`."""
     if not isinstance(entry, dict) or "design" not in entry:
         raise UserError(f"{here} {entry!r} must be a table with question, asked, design and the design's parameters")
     if entry["design"] not in DESIGNS:
         raise UserError(f"{here} design = {_unknown(entry['design'], DESIGNS)}")
-    own = inspect.signature(DESIGNS[entry["design"]]).parameters
-    parameters = {n: p for n, p in own.items() if n not in ("make", "parameters")}
-    for key in ("question", "asked", *(n for n, p in parameters.items() if p.default is p.empty)):
+    kinds = {"question": str, "asked": str, "design": str, "compare": dict}
+    own = [key for key in inspect.signature(DESIGNS[entry["design"]]).parameters if key not in ("make", "parameters")]
+    for key in ("question", "asked", *own):
         if not entry.get(key):
             raise UserError(f"{here} {key} is missing")
-    about, compare = ("question", "asked", "design"), entry.get("compare", {})
-    for key in about:
-        check_value(f"{here} {key}", entry[key], str)
-    check_value(f"{here} compare", compare, dict)
-    allowed = [*about, *parameters, *inspect.signature(resolve).parameters, "compare"]
-    for key in set(entry) - set(allowed):
-        raise UserError(f"{here} {_unknown(key, allowed)}")
-    given = {key: value for key, value in entry.items() if key not in (*about, "compare")}
-    return Study(name, **{key: entry[key] for key in about}, compare=compare, parameters=given)
-
-
-def _check_pair(here: str, pair: Any, of: Study, studies: Mapping[str, Study]) -> None:
-    """Raises `UserError` unless this is two arms, each of its study."""
-    if not isinstance(pair, list) or len(set(map(str, pair))) != 2 or not all(isinstance(arm, str) for arm in pair):
-        raise UserError(
-            f'{here} = {pair!r} must be two arms, such as ["mixed", "original"] or ["STUDY/mixed", "mixed"]'
-        )
-    for arm in pair:
-        name, _, of_other = arm.rpartition("/")
-        if name and name not in studies:
-            raise UserError(f"{here}: study {_unknown(name, studies)}")
-        trained = (studies[name] if name else of).settings[0].arms
-        if of_other not in trained:
-            raise UserError(f"{here}: arm {_unknown(of_other, trained)}")
+    known = [*kinds, *own, *inspect.signature(resolve).parameters]
+    for key, value in entry.items():
+        if key not in known:
+            raise UserError(f"{here} {_unknown(key, known)}")
+        if key in kinds:
+            check_value(f"{here} {key}", value, kinds[key])
+    of_study = {key: value for key, value in entry.items() if key in kinds}
+    return Study(name, **of_study, parameters={key: entry[key] for key in entry.keys() - kinds.keys()})
 
 
 def _unknown(name: Any, known: Iterable[str]) -> str:
@@ -176,14 +164,14 @@ def table(name: str) -> pd.DataFrame:
 
 @cache
 def _read(files: tuple[tuple[Path, int], ...]) -> pd.DataFrame:
-    """The time is a part of the key: a table that has grown is read again."""
+    # the time is a part of the key: a table that has grown is read again
     return pd.concat([read_table(path) for path, _ in files]).drop_duplicates("run_id", ignore_index=True)
 
 
 def how(studied: Study) -> str:
-    """How many runs are published of a study, where they were computed, how long it took, and with which commits."""
+    """Say how many runs of a study are published, and where, with which commits and how long they were computed."""
     rows = studied.rows.drop_duplicates("run_id")
-    lines = [f"{len(rows)} {'run' if len(rows) == 1 else 'runs'} of classifiers: {studied.command}"]
+    lines = [f"{len(rows)} {'run' if len(rows) == 1 else 'runs'} of classifiers: make study NAME={studied.name}"]
     if len(rows):
         every = table(f"{TABLES['classifier']}_provenance")
         runs = every[every["run_id"].isin(rows["run_id"])]

@@ -5,6 +5,7 @@ the real images with one GAN seed and classifier seeds of its own; what several 
 first. Intervals are Student's t over replicates, since a bootstrap over so few is too narrow.
 """
 
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 import numpy as np
@@ -34,7 +35,7 @@ def replicates(table: pd.DataFrame, by: list[str], value: str = "test_accuracy")
 
 
 def intervals(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Mean test accuracy of each group `by`, and t interval (NaN below `MIN_FOR_INTERVAL`) over its `n` replicates."""
+    """Return each group's mean test accuracy with its t interval, NaN below `MIN_FOR_INTERVAL`, over `n` replicates."""
     groups = replicates(table, by).groupby(by, sort=False, observed=True, dropna=False)["test_accuracy"]
     return with_interval(groups.agg(["mean", "std", "count"])).reset_index()
 
@@ -54,35 +55,33 @@ def contrasts(table: pd.DataFrame, by: list[str], named: dict[str, tuple[str, st
     Columns: question, arm, baseline; mean, low, high (t interval of the difference, in the table's unit; NaN below
     `MIN_FOR_INTERVAL`), n (replicates that have both arms); p (two-sided t test), p_holm (Holm's correction over the
     questions of all classifiers and of all numbers of real images; groups that differ otherwise are families of their
-    own); low_90, high_90; margin (`smallest_effect`); sampling (the standard error that the number of test images gives
-    the baseline's accuracy); detectable (what so many replicates of this spread find with `POWER`, corrected for all of
-    the family's questions); val_mean, val_low, val_high (the same difference on a second test, see
+    own); low_90, high_90; margin (the smallest effect of interest, chosen after the first studies had been seen: 0.1 on
+    all of MNIST, elsewhere 5% of the baseline's errors); sampling (the standard error that the number of test images
+    gives the baseline's accuracy); detectable (what so many replicates of this spread find with `POWER`, corrected for
+    all of the family's questions); val_mean, val_low, val_high (the same difference on a second test, see
     `second_test`; NaN where there is none); answer and verdict, the answer with its numbers in words.
     A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`, `mixed_add:10`), it is
     asked of each.
     """
     wide = _wide(table, by, "test_accuracy")
     second = _wide(second_test(table), by, "val_accuracy") if "val_accuracy" in table else wide[:0]
+    second = second.reindex(columns=wide.columns)
     is_whole = (table["dataset"] == "mnist") & (table["data.n_real"] == 0)
     whole = table.assign(whole=is_whole).groupby(by, sort=False, dropna=False)["whole"].all()
-    parts, asked_by_name = [], set(named.values())
-    for question, (arm, baseline) in named.items():
-        others = [c for c in wide if c.startswith(f"{arm}:") and (c, baseline) not in asked_by_name]
-        for variant in [*([arm] if arm in wide else []), *others] if baseline in wide else ():
-            moments = _moments(wide, variant, baseline, by)
-            has_second = {variant, baseline} <= {*second}
-            on_val = with_interval(_moments(second, variant, baseline, by)) if has_second else None
-            level = wide[baseline].groupby(by, sort=False, dropna=False).mean()
-            part = with_interval(moments)
-            part[["low_90", "high_90"]] = with_interval(moments, 0.9)[["low", "high"]]
-            part["margin"] = [smallest_effect(whole[group], level[group]) for group in part.index]
-            part["sampling"] = [(a * (100 - a) / TEST_IMAGES) ** 0.5 for a in level[part.index]]
-            part["spread"] = moments["std"]
-            for name in ("mean", "low", "high"):
-                part[f"val_{name}"] = float("nan") if on_val is None else on_val[name].reindex(part.index)
-            of_variant = question if variant == arm else f"{question} ({variant})"
-            asked = {"question": of_variant, "arm": variant, "baseline": baseline}
-            parts.append(part.assign(p=p_value(moments), **asked).reset_index())
+    parts = []
+    for question, arm, baseline in _asked(named, wide.columns):
+        moments = _moments(wide, arm, baseline, by)
+        part = with_interval(moments)
+        level = wide[baseline].groupby(by, sort=False, dropna=False).mean().reindex(part.index)
+        on_val = with_interval(_moments(second, arm, baseline, by)).reindex(part.index)
+        part[["low_90", "high_90"]] = with_interval(moments, 0.9)[["low", "high"]]
+        part[["val_mean", "val_low", "val_high"]] = on_val[["mean", "low", "high"]]
+        part["margin"] = (0.05 * (100 - level)).mask(whole.reindex(part.index), 0.1)
+        part["sampling"] = (level * (100 - level) / TEST_IMAGES) ** 0.5
+        part["spread"] = moments["std"]
+        t = (moments["mean"] / (moments["std"] / moments["count"] ** 0.5)).where(moments["mean"] != 0, 0.0)
+        part["p"] = 2 * stats.t.sf(t.abs(), moments["count"] - 1)  # 0 for differences that are all the same and not 0
+        parts.append(part.assign(question=question, arm=arm, baseline=baseline).reset_index())
     if not parts:
         return pd.DataFrame(columns=[*by, *_COLUMNS])
     result = pd.concat(parts, ignore_index=True)
@@ -104,27 +103,12 @@ _COLUMNS += ["sampling", "detectable", "val_mean", "val_low", "val_high", "answe
 
 
 def second_test(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose validation images are a second test: on MNIST with all or many real images.
+    """Return the rows whose validation images are a second test: on MNIST with all or many real images.
 
     There these are never trained on, and of equal size in each draw; rates and schedules were chosen on some of them.
     """
     n = table["data.n_real"]
     return table[(table["dataset"] == "mnist") & ((n == 0) | (n >= MIN_SECOND_TEST))]
-
-
-def smallest_effect(all_of_mnist: bool, accuracy: float) -> float:
-    """The smallest effect of interest, in points: 0.1 on all of MNIST, elsewhere 5% of the baseline's errors.
-
-    It was chosen after the first studies had been seen.
-    """
-    return 0.1 if all_of_mnist else 0.05 * (100 - accuracy)
-
-
-def p_value(moments: pd.DataFrame) -> pd.Series:
-    """Two-sided p of the t test of mean 0; differences that are all the same and not 0 have p = 0."""
-    error = moments["std"] / moments["count"] ** 0.5
-    t = (moments["mean"] / error).where(moments["mean"] != 0, 0.0)
-    return pd.Series(2 * stats.t.sf(t.abs(), moments["count"] - 1), index=moments.index)
 
 
 def holm(p: pd.Series) -> np.ndarray:
@@ -160,9 +144,15 @@ def answer(row: dict) -> str:
     return "undecided"
 
 
+def estimate(mean: float, low: float, high: float, form: str = "+.2f", unit: str = "") -> str:
+    """Return a mean with its interval, as in `+1.64 points (+1.29 to +1.99)`; the mean alone where there is none."""
+    interval = "" if np.isnan(low) else f" ({low:{form}} to {high:{form}})"
+    return f"{mean:{form}}{unit}{interval}"
+
+
 def verdict(row: dict) -> str:
-    """The answer in words, with the numbers that it rests on; differences in points."""
-    points = "{mean:+.2f} points ({low:+.2f} to {high:+.2f})".format(**row)
+    """Return the answer in words, with the numbers that it rests on; differences in points."""
+    points = estimate(row["mean"], row["low"], row["high"], unit=" points")
     match row["answer"]:
         case "too few replicates":
             return f"{row['answer']} ({row['n']} of at least {MIN_REPLICATES})"
@@ -182,6 +172,16 @@ def images_worth(curve: pd.Series, n: int, gain: float) -> float:
     curve = curve.sort_index()
     log_n = np.interp(curve[n] + gain, curve, np.log(curve.index), left=np.nan, right=np.nan)
     return float(np.exp(log_n)) - n
+
+
+def _asked(named: dict[str, tuple[str, str]], arms: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the questions that these arms allow: each with its arm, or a variant of it, and its baseline."""
+    for question, (arm, baseline) in named.items():
+        for other in arms if baseline in arms else ():
+            if other == arm:
+                yield question, arm, baseline
+            elif other.startswith(f"{arm}:") and (other, baseline) not in named.values():
+                yield f"{question} ({other})", other, baseline
 
 
 def _wide(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from rag_lib.study.designs import ABLATION
 
 
 def gan_conclusion(settings: Settings, gan: Run) -> str:
-    """How the GAN's training ended, in a few sentences: means over the last tenth of it, and what went wrong."""
+    """Say how the GAN's training ended, in a few sentences: means over the last tenth of it, and what went wrong."""
     history = gan.history()
     steps = int(history["step"].max())
     last = history[history["step"] > 0.9 * steps].mean()
@@ -42,10 +42,9 @@ def gan_conclusion(settings: Settings, gan: Run) -> str:
 
 
 def gallery_conclusion(quality: Run) -> str:
-    """What the judge thinks of the generated set, in two sentences."""
+    """Say what the judge thinks of the generated set, in two sentences."""
     counts = quality.confusion()
-    asked = counts.index[counts.sum(axis=1) > 0]  # a labeller may find none of some class
-    hits = pd.Series({name: counts.loc[name, name] / counts.loc[name].sum() for name in asked})
+    hits = (counts.to_numpy().diagonal() / counts.sum(axis=1)).dropna()  # a labeller may find none of some class
     return (
         f"The judge, right about {100 * quality.metrics['judge_test_accuracy']:.2f}% of the real test images, sees the "
         f"requested class in {100 * quality.metrics['gan_test_accuracy']:.2f}% of {int(counts.to_numpy().sum()):,} "
@@ -55,7 +54,7 @@ def gallery_conclusion(quality: Run) -> str:
 
 
 def memorisation_conclusion(quality: Run) -> str:
-    """Whether the generator repeats its training images, in two sentences."""
+    """Say whether the generator repeats its training images, in two sentences."""
     m = quality.metrics
     return (
         f"{100 * m['duplicate_rate']:.2f}% of the generated images are nearer to a train image than 99% of the val "
@@ -66,7 +65,7 @@ def memorisation_conclusion(quality: Run) -> str:
 
 
 def class_sizes(images: Images) -> str:
-    """How many images the classes have: `450 of each class`, or from the rarest to the most frequent one."""
+    """Say how many images the classes have: `450 of each class`, or from the rarest to the most frequent one."""
     counts = images.y.bincount(minlength=len(images.classes))
     few, many = int(counts.argmin()), int(counts.argmax())
     if counts[few] == counts[many]:
@@ -75,7 +74,7 @@ def class_sizes(images: Images) -> str:
 
 
 def passes(settings: Settings, n_train: int) -> str:
-    """How often each classifier sees an image of a group of `n_train`: what its number of steps means."""
+    """Say how often each classifier sees an image of a group of `n_train`: what its number of steps means."""
     return "\n".join(
         f"{c.model}: {c.steps:,} steps of {c.batch_size} images, {c.steps * c.batch_size / n_train:.1f} passes "
         f"over {n_train:,}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
@@ -84,7 +83,7 @@ def passes(settings: Settings, n_train: int) -> str:
 
 
 def conclusion(table: pd.DataFrame) -> str:
-    """What the table shows and what it does not, as Markdown; differences are points of accuracy, within replicates."""
+    """Say what the table shows and what not, as Markdown; differences are points of accuracy, within replicates."""
     n = table["replicate"].nunique()
     over = "the classifier's seeds" + (f" and {n} replicates" if n > 1 else "")
     note = " (difference to the original images in points)" if "original" in set(table["arm"]) else ""
@@ -94,7 +93,7 @@ def conclusion(table: pd.DataFrame) -> str:
 
 
 def _accuracies(table: pd.DataFrame) -> str:
-    """One classifier's accuracies by arm, the original images first, then each with its difference to them."""
+    """List one classifier's accuracies by arm: the original images first, then each with its difference to them."""
     of_arm = replicates(table, ["arm"]).pivot(index="replicate", columns="arm", values="test_accuracy")
     parts = []
     for arm in sorted(arm_order(table["arm"]), key=lambda arm: arm != "original"):
@@ -108,7 +107,7 @@ def _accuracies(table: pd.DataFrame) -> str:
 
 
 def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[str]:
-    """The answers that the replicates allow, as lines of Markdown; with too few, one line that says so.
+    """Return the answers that the replicates allow, as lines of Markdown; with too few, one line that says so.
 
     `by`: the columns whose groups the questions are asked of (`statistics.contrasts`).
     """
@@ -125,15 +124,17 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
     found = contrasts(table, by)
     if found.empty:
         return ["None of the questions can be asked of these arms: each wants two, such as `mixed_add` and `original`."]
-    judged = found["n"] >= MIN_REPLICATES
-    lines = [f"- {_named(row, by)}: {row['question']} **{row['verdict']}**" for row in found[judged].to_dict("records")]
-    in_part = {_named(row, by) for row in found[judged].to_dict("records")}
-    few = {}  # by group, but by question where others of the group are judged
-    for row in found[~judged].to_dict("records"):
-        group = _named(row, by)
-        few[f"{group}, {row['arm']} ({row['n']})" if group in in_part else f"{group} ({row['n']})"] = None
-    if few:
-        lines += ["", f"Too few replicates for a verdict (at least {MIN_REPLICATES}): {'; '.join(few)}."]
+    groups = found[by].astype(str)
+    if "data.n_real" in by:
+        groups["data.n_real"] = [f"{n:,} real images" if n else "all real images" for n in found["data.n_real"]]
+    found["group"] = groups.agg(", ".join, axis=1)
+    judged, few = found[found["n"] >= MIN_REPLICATES], found[found["n"] < MIN_REPLICATES]
+    lines = [f"- {row.group}: {row.question} **{row.verdict}**" for row in judged.itertuples()]
+    if len(few):
+        # by group, but by arm where others of the group are judged
+        names = few["group"] + (", " + few["arm"]).where(few["group"].isin(judged["group"]), "")
+        names = (names + few["n"].map(" ({})".format)).unique()
+        lines += ["", f"Too few replicates for a verdict (at least {MIN_REPLICATES}): {'; '.join(names)}."]
     if (table["data.n_real"] == 0).any():
         lines += [
             "",
@@ -143,14 +144,11 @@ def verdicts(table: pd.DataFrame, by: Sequence[str] = ("classifier",)) -> list[s
     return lines
 
 
-def _named(row: dict, by: Sequence[str]) -> str:
-    real = f"{row['data.n_real']:,} real images" if row.get("data.n_real") else "all real images"
-    return ", ".join(real if column == "data.n_real" else str(row[column]) for column in by)
-
-
 def ablation_conclusion(table: pd.DataFrame) -> str:
-    """For each factor, each level against the first: the paired difference with its interval, and with enough
-    replicates whether the two differ, corrected for the factor's levels."""
+    """Compare each level of a factor with the first: the paired difference with its interval.
+
+    With enough replicates also whether the two differ, corrected for the factor's levels.
+    """
     lines = []
     n = table["replicate"].nunique()
     for factor, rows in table.groupby("factor", sort=False):

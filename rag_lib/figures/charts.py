@@ -28,33 +28,30 @@ def use_style() -> None:
     A kernel shows figures, whatever MPLBACKEND; any other process only saves them.
     """
     if in_kernel():
-        from IPython import get_ipython  # absent where only the library is used
+        from IPython import get_ipython
 
         get_ipython().enable_matplotlib("inline")
     else:
         plt.switch_backend("agg")
     mpl.rcdefaults()  # of a user's own matplotlibrc, text.usetex wants TeX
-    sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
     # names of classes may come in any script; the first font that is installed and has the letters is taken
     fonts = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai"]
     fonts += ["Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "PingFang SC", "Hiragino Sans", "Arial Unicode MS"]
     installed = {font.name for font in mpl.font_manager.fontManager.ttflist}
     texts = ["font.size", "figure.titlesize", "axes.titlesize", "legend.fontsize", "legend.title_fontsize"]
     texts += ["axes.labelsize", "xtick.labelsize", "ytick.labelsize"]
-    mpl.rcParams.update(
-        dict.fromkeys(texts, 10)
-        | {
-            "figure.dpi": 100,
-            "savefig.dpi": 200,
-            "svg.hashsalt": "rag_lib",
-            "font.family": [f for f in fonts if f in installed],
-            "text.parse_math": False,  # a class may be named $5
-            "figure.constrained_layout.wspace": 0.05,  # between panels, of their width
-            "figure.constrained_layout.h_pad": 0.1,  # inches
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-        }
-    )
+    look = dict.fromkeys(texts, 10) | {
+        "figure.dpi": 100,
+        "savefig.dpi": 200,
+        "svg.hashsalt": "rag_lib",
+        "font.family": [f for f in fonts if f in installed],
+        "text.parse_math": False,  # a class may be named $5
+        "figure.constrained_layout.wspace": 0.05,  # between panels, of their width
+        "figure.constrained_layout.h_pad": 0.1,  # inches
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    sns.set_theme(style="whitegrid", context="notebook", palette="colorblind", rc=look)
 
 
 def save(figure: Figure, name: str, picture: bool = False) -> Path:
@@ -72,10 +69,19 @@ def save(figure: Figure, name: str, picture: bool = False) -> Path:
 
 
 def drawn(figure: Figure, **options: Any) -> bytes:
-    """The figure's bytes, as PNG unless `options` (of `savefig`) say otherwise."""
+    """Return the figure's bytes, as PNG unless `options` (of `savefig`) say otherwise."""
     content = BytesIO()
     figure.savefig(content, bbox_inches="tight", **options)
     return content.getvalue()
+
+
+def shown(figure: Figure, alt: str) -> Any:
+    """Return IPython's image of a figure, at half of the saved one's resolution, and close the figure."""
+    from IPython.display import Image  # absent where only the library is used
+
+    image = Image(drawn(figure, dpi=100), alt=alt)
+    plt.close(figure)  # so that the notebook does not draw it once more
+    return image
 
 
 def gan_curves(history: pd.DataFrame) -> Figure:
@@ -103,13 +109,13 @@ def gan_curves(history: pd.DataFrame) -> Figure:
 
 
 def colours_of(arms: list[str]) -> dict[str, tuple | str]:
-    """A colour for each arm, always the same one for those with a name of their own."""
+    """Return a colour for each arm, always the same one for those with a name of their own."""
     palette = sns.color_palette("colorblind", len(arms))
     return {arm: ARMS[arm].colour if arm in ARMS else other for arm, other in zip(arms, palette, strict=True)}
 
 
 def accuracy_points(table: pd.DataFrame) -> Figure:
-    """Test accuracy by classifier and arm: a point a run, a bar at the arms' means."""
+    """Draw test accuracy by classifier and arm: a point a run, a bar at the arms' means."""
     classifiers = list(table["classifier"].unique())
     arms = arm_order(table["arm"])
     colours = colours_of(arms)
@@ -139,11 +145,7 @@ def low_data(found: pd.DataFrame) -> Figure:
     size = 1.0 + 4.4 * len(panels), 4.4
     figure, axes = plt.subplots(1, len(panels), squeeze=False, figsize=size, layout="constrained")
     for axis, (alone, of_panel) in zip(axes[0], panels, strict=True):
-        arms = of_panel.groupby("arm", sort=False)
-        for i, (arm, rows) in enumerate(arms):
-            shift = i - (len(arms) - 1) / 2
-            _with_bars(axis, rows.sort_values("data.n_real"), shift=shift, color=colours[arm], label=arm)
-        _of_sizes(axis, sorted(found["data.n_real"].unique()))
+        _over_sizes(axis, of_panel, colours, found["data.n_real"])
         axis.set_title("generated images alone" if alone else "real images, with or without generated ones", loc="left")
         lowest, highest = axis.get_ylim()
         axis.set_ylim(max(0, lowest), min(100, highest))  # an interval may reach beyond what an accuracy can be
@@ -153,7 +155,7 @@ def low_data(found: pd.DataFrame) -> Figure:
 
 
 def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
-    """What changes bring, in points, against the number of real images, with intervals; 0 changes nothing.
+    """Draw what changes bring, in points, against the number of real images, with intervals; 0 changes nothing.
 
     A panel a change, each with a scale of its own, so that a small one is seen beside a large one.
     `found`: one classifier's `statistics.contrasts` by the number of real images; `labels`: the changes, by their arm.
@@ -161,25 +163,25 @@ def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
     figure, axes = plt.subplots(1, len(labels), squeeze=False, figsize=(4.6 * len(labels), 3.8), layout="constrained")
     for axis, (arm, label) in zip(axes[0], labels.items(), strict=True):
         axis.axhline(0, color="black", linewidth=1)
-        _with_bars(axis, found[found["arm"] == arm].sort_values("data.n_real"), color=ARMS[parse_arm(arm)[0]].colour)
-        _of_sizes(axis, sorted(found["data.n_real"].unique()))
+        _over_sizes(axis, found[found["arm"] == arm], {arm: ARMS[parse_arm(arm)[0]].colour}, found["data.n_real"])
         axis.set_title(label, loc="left")
     axes[0, 0].set_ylabel("change in accuracy (points)")
     return figure
 
 
-def _with_bars(axis, rows: pd.DataFrame, shift: float = 0.0, **style) -> None:
-    """A line over the number of real images; `shift` sets lines side by side, so that their bars can be told apart."""
-    bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
-    axis.errorbar(rows["data.n_real"] * 1.04**shift, rows["mean"], yerr=bars, fmt="o-", capsize=3, **style)
-
-
-def _of_sizes(axis, sizes: list[int]) -> None:
+def _over_sizes(axis, found: pd.DataFrame, colours: dict[str, tuple | str], sizes: pd.Series) -> None:
+    """Draw a line an arm over the number of real images, side by side, so that their bars can be told apart."""
+    arms = found.groupby("arm", sort=False)
+    for i, (arm, rows) in enumerate(arms):
+        rows = rows.sort_values("data.n_real")
+        x = rows["data.n_real"] * 1.04 ** (i - (len(arms) - 1) / 2)
+        bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
+        axis.errorbar(x, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=colours[arm], label=arm)
+    ticks = sorted(sizes.unique())
     axis.set_xscale("log")
-    axis.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axis.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axis.minorticks_off()
-    axis.set_xlabel("real images in total")
-    axis.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+    axis.set(xlabel="real images in total", xlim=(ticks[0] / 1.5, ticks[-1] * 1.5))
 
 
 def levels(found: pd.DataFrame, xlabel: str, differences: bool = False) -> Figure:
@@ -195,12 +197,12 @@ def levels(found: pd.DataFrame, xlabel: str, differences: bool = False) -> Figur
         gridspec_kw={"height_ratios": counts}, layout="constrained",
     )  # fmt: skip
     for axis, (factor, rows) in zip(axes[:, 0], found.groupby("factor", sort=False), strict=True):
-        claims = rows["claim"].tolist() if "claim" in rows else [False] * len(rows)
         axis.set_yticks(range(len(rows)), [wrapped(level, width=34) for level in rows["level"]])
-        for i, (row, claim) in enumerate(zip(rows.itertuples(), claims, strict=True)):
-            bar = [[row.mean - row.low], [row.high - row.mean]]
-            axis.errorbar(row.mean, i, xerr=bar, fmt="o", capsize=3, elinewidth=2, color=CLAIM if claim else BLUE)
-            number = f"{row.mean:+.2f}" if differences else f"{row.mean:.2f}"
+        for i, row in enumerate(rows.to_dict("records")):
+            mean, claim = row["mean"], row.get("claim", False)
+            bar = [[mean - row["low"]], [row["high"] - mean]]
+            axis.errorbar(mean, i, xerr=bar, fmt="o", capsize=3, elinewidth=2, color=CLAIM if claim else BLUE)
+            number = f"{mean:+.2f}" if differences else f"{mean:.2f}"
             axis.annotate(
                 number.replace("-", "\N{MINUS SIGN}"), (1, i), (40, 0), xycoords=axis.get_yaxis_transform(),
                 textcoords="offset points", ha="right", va="center", fontsize=SMALL, color=GREY,
@@ -217,7 +219,7 @@ def levels(found: pd.DataFrame, xlabel: str, differences: bool = False) -> Figur
 
 
 def wrapped(name: str, width: int = 14, lines: int = 2) -> str:
-    """A class's name in lines of some `width` letters, at most so many."""
+    """Return a class's name in lines of some `width` letters, at most so many."""
     return "\n".join(textwrap.wrap(name, width, max_lines=lines, placeholder="…"))
 
 

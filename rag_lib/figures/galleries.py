@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from rag_lib.base import ROOT, UserError, results_dir
 from rag_lib.data.images import Images
@@ -25,20 +27,15 @@ GAP = 2  # pixels between two images, as in torchvision's grids
 CELL = 0.8  # inches of an image that may have a name above it
 LINE = 0.16  # inches of a line of such names
 TITLE = 0.34  # inches kept free for a title of the figure
-
-
 PUBLISHED = ROOT / "results" / "samples"  # by their study
 
 
 def montage(x: Tensor, columns: int, gap: int = GAP) -> np.ndarray:
-    """uint8 images N x C x H x W as one picture, H x W x 3, filled row by row on white."""
-    n, _, h, w = x.shape
-    rows = -(-n // columns)
-    picture = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
-    for i, image in enumerate(x):
-        top, left = (i // columns) * (h + gap), (i % columns) * (w + gap)
-        picture[top : top + h, left : left + w] = image.permute(1, 2, 0).numpy()
-    return picture
+    """Return uint8 images N x C x H x W as one picture, H x W x 3, filled row by row on white."""
+    grid = make_grid(x, columns, gap, pad_value=255)
+    if len(x) > 1:  # a grid of several has a frame
+        grid = grid[:, gap:-gap, gap:-gap]
+    return grid.permute(1, 2, 0).numpy()
 
 
 def _fitted(
@@ -62,12 +59,6 @@ def _fitted(
     return figure, axes
 
 
-def _of_class(images: Images, label: int, n: int) -> Tensor:
-    """The first `n` images of a class, blank ones where it has fewer."""
-    x = images.x[images.y == label][:n]
-    return torch.cat([x, torch.full((n - len(x), *x.shape[1:]), 255, dtype=torch.uint8)])
-
-
 def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
     """Draw Figs. 3 and 4: a row a class, `n` real images on the left, `n` generated ones on the right.
 
@@ -77,8 +68,11 @@ def gallery(real: Images, generated: Images, n: int = 10) -> Figure:
     figure, axes = _fitted(1, 2, 0.5 * n, 0.5 * len(classes), gap=0.25)
     size = real.x.shape[-1] + GAP  # a row's height on the left, where the names stand
     for axis, images, title in zip(axes[0], (real, generated), ("real", "generated"), strict=True):
-        x = torch.cat([_of_class(images, label, n) for label in range(len(classes))])
-        axis.imshow(montage(x, columns=n), interpolation="none")
+        x = torch.full((len(classes), n, *images.x.shape[1:]), 255, dtype=torch.uint8)  # blank where a class has fewer
+        for label in range(len(classes)):
+            of_class = images.x[images.y == label][:n]
+            x[label, : len(of_class)] = of_class
+        axis.imshow(montage(x.flatten(0, 1), columns=n), interpolation="none")
         axis.set_title(title, fontsize=SMALL)
     middles = [(i + 0.5) * size - GAP / 2 for i in range(len(classes))]
     axes[0, 0].set_yticks(middles, map(wrapped, classes), fontsize=SMALL)
@@ -117,19 +111,20 @@ def below(figure: Figure, samples: Path) -> None:
     axis.set_title(f"Samples at iteration {step_of(samples):,}")
 
 
-def over_training(samples: Path, classes: Sequence[str]) -> Figure:
-    """Draw the first row of each sample grid that the training left in a folder (step-*.png), early to late.
+def _grids(samples: Path) -> dict[str, np.ndarray]:
+    """Return the sample grids that a training left in a folder (step-*.png) by their iteration, early to late."""
+    return {f"{step_of(file):,}": plt.imread(file) for file in sorted(samples.glob("step-*.png"))}
 
-    `classes`: the names of the columns.
-    """
-    files = sorted(samples.glob("step-*.png"))
-    pictures = [plt.imread(file) for file in files]
+
+def over_training(samples: Path, classes: Sequence[str]) -> Figure:
+    """Draw the first row of each of a training's sample grids; `classes`: the names of the columns."""
+    grids = _grids(samples)
+    pictures = list(grids.values())
     height = (pictures[0].shape[0] - GAP) // 4  # of the four rows of a grid, and the gap above each
     strips = np.concatenate([*(picture[:height] for picture in pictures), pictures[0][:GAP]])
     figure, ((axis,),) = _fitted(1, 1, CELL * strips.shape[1] / height, CELL * strips.shape[0] / height)
     axis.imshow(strips, interpolation="none")
-    steps = [f"{step_of(file):,}" for file in files]
-    axis.set_yticks([GAP + (i + 0.5) * height for i in range(len(files))], steps, fontsize=SMALL)
+    axis.set_yticks([GAP + (i + 0.5) * height for i in range(len(grids))], grids, fontsize=SMALL)
     names = [wrapped(name, width=10) for name in classes[: round((strips.shape[1] - GAP) / height)]]
     axis.set_xticks([GAP + (i + 0.5) * height for i in range(len(names))], names, fontsize=SMALL)
     axis.xaxis.tick_top()
@@ -139,20 +134,17 @@ def over_training(samples: Path, classes: Sequence[str]) -> Figure:
 
 
 def training_samples(samples: Path, classes: Sequence[str], columns: int = 5) -> Figure:
-    """Draw the sample grids that the training left in a folder (step-*.png), early to late.
-
-    `classes`: the names of a grid's columns.
-    """
-    files = sorted(samples.glob("step-*.png"))[: 2 * columns]
-    pictures = [plt.imread(file) for file in files]
-    height, width = pictures[0].shape[:2]
+    """Draw the first of a training's sample grids, in two rows at most; `classes`: the names of a grid's columns."""
+    grids = _grids(samples)
+    height, width = next(iter(grids.values())).shape[:2]
     scale = min(2.6 / width, 4 / height)  # inches a pixel
-    figure, axes = _fitted(-(-len(files) // columns), columns, scale * width, scale * height, gap=0.15, above=0.3)
-    for axis in axes.flat[len(files) :]:
+    rows = min(2, -(-len(grids) // columns))
+    figure, axes = _fitted(rows, columns, scale * width, scale * height, gap=0.15, above=0.3)
+    for axis in axes.flat[len(grids) :]:
         axis.axis("off")
-    for axis, file, picture in zip(axes.flat, files, pictures, strict=False):
+    for axis, (step, picture) in zip(axes.flat, grids.items(), strict=False):
         axis.imshow(picture, interpolation="none")
-        axis.set_title(f"iteration {step_of(file):,}", fontsize=SMALL)
+        axis.set_title(f"iteration {step}", fontsize=SMALL)
     names = textwrap.shorten(", ".join(classes[:10]), 140, placeholder=" …")
     figure.text(0.5, -0.1 / figure.get_figheight(), f"columns: {names}", ha="center", va="top", fontsize=SMALL)
     return figure
@@ -182,13 +174,11 @@ def attention(images: Images, maps: list[Tensor]) -> Figure:
 
 
 def save_images(images: Images, name: str) -> Path:
-    """Writes `results/samples/<name>.png`: the images in a row, lossless; returns its path."""
-    n, channels, size, _ = images.x.shape
-    strip = images.x.permute(2, 0, 3, 1).reshape(size, n * size, channels).numpy()
+    """Write `results/samples/<name>.png`, the images in a row, lossless; return its path."""
     info = PngInfo()
     info.add_text("rag_lib", json.dumps({"y": images.y.tolist(), "classes": images.classes}))
     path, png = results_dir() / "samples" / f"{name}.png", BytesIO()
-    Image.fromarray(strip.squeeze(-1) if channels == 1 else strip).save(png, "PNG", pnginfo=info)
+    to_pil_image(images.x.permute(1, 2, 0, 3).flatten(2)).save(png, "PNG", pnginfo=info)
     with room_for(f"the images {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, png.getvalue())
@@ -196,20 +186,18 @@ def save_images(images: Images, name: str) -> Path:
 
 
 def load_images(name: str) -> Images:
-    """The images that `save_images` wrote, or published ones; raises `UserError` where there are none."""
-    path = results_dir() / "samples" / f"{name}.png"
-    if not path.exists():
-        path = PUBLISHED / f"{name}.png"
+    """Return the images that `save_images` wrote, or published ones; raises `UserError` where there are none."""
+    own, published = (folder / f"{name}.png" for folder in (results_dir() / "samples", PUBLISHED))
+    path = own if own.exists() else published
     if not path.exists():
         raise UserError(f"{path} does not exist; notebook 02_gallery writes it")
     with Image.open(path) as picture:
         card = json.loads(picture.text["rag_lib"])
-        strip = torch.from_numpy(np.array(picture)).unflatten(1, (len(card["y"]), -1))  # H x N x W (x C)
-    strip = strip.unsqueeze(-1) if strip.ndim == 3 else strip
-    x = strip.permute(1, 3, 0, 2).contiguous()
+        size, n = picture.height, len(card["y"])
+        x = torch.from_numpy(np.array(picture).reshape(size, n, size, -1)).permute(1, 3, 0, 2).contiguous()
     return Images(x, torch.tensor(card["y"], dtype=torch.int64), tuple(card["classes"]))
 
 
 def names(prefix: str) -> list[str]:
-    """What stands behind `prefix-` in the names of the published images: their studies."""
+    """Return what stands behind `prefix-` in the names of the published images: their studies."""
     return sorted(path.stem.partition("-")[2] for path in PUBLISHED.glob(f"{prefix}-*.png"))

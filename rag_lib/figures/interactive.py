@@ -6,22 +6,20 @@ from io import BytesIO
 from pathlib import Path
 
 import ipywidgets as widgets
-import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import DisplayHandle, display
-from IPython.display import Image as Shown
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
-from rag_lib.figures.charts import drawn, gan_curves, save
+from rag_lib.figures.charts import gan_curves, save, shown
 from rag_lib.figures.galleries import below, step_of
 from rag_lib.gan.networks import Generator, OnePerClass
 from rag_lib.gan.watch import Alarm
 from rag_lib.runtime.progress import live_front_end
 from rag_lib.settings.config import GanConfig
 from rag_lib.synthetic import latent
-from rag_lib.synthetic.generate import to_pil
+from rag_lib.synthetic.generate import attention_maps
 
 SEEDS = 1_000
 PIXELS = 336  # a side of the picture
@@ -32,7 +30,8 @@ MAX_SHARE = 0.05  # of the time would go into them
 
 def show(generator: Generator | OnePerClass, stand_in: Figure, name: str, alt: str) -> None:
     """Show the explorer where a front end has widgets; elsewhere `stand_in`, which is saved under its name."""
-    picture = image(stand_in, name, alt, picture=True)
+    save(stand_in, name, picture=True)
+    picture = shown(stand_in, alt)
     if live_front_end():
         # whoever opens the saved notebook without its kernel sees the stand-in
         data, metadata = picture._repr_mimebundle_()
@@ -42,10 +41,11 @@ def show(generator: Generator | OnePerClass, stand_in: Figure, name: str, alt: s
 
 
 def explorer(generator: Generator | OnePerClass) -> widgets.HBox:
-    """The picture and the controls that lead to it, as an ipywidgets box of the CSS class `rag-explorer`."""
+    """Return the picture and the controls that lead to it, as a box of the CSS class `rag-explorer`."""
     classes = [(name, c) for c, name in enumerate(latent.names(generator))]
     # -1, since a list takes None for nothing chosen
-    maps = [("none", -1)] + [(f"S of SPAM {i + 1}", i) for i in range(latent.n_maps(generator))]
+    n_maps = len(attention_maps(generator, 1, seed=0))
+    maps = [("none", -1)] + [(f"S of SPAM {i + 1}", i) for i in range(n_maps)]
     wide = {"layout": widgets.Layout(width="32em")}
     controls = {
         "label": widgets.Dropdown(options=classes, description="class", **wide),
@@ -61,8 +61,10 @@ def explorer(generator: Generator | OnePerClass) -> widgets.HBox:
     def update(_=None) -> None:
         at = {name: control.value for name, control in controls.items()}
         spam = at.pop("spam")
-        spam = None if spam < 0 else spam
-        image.value = as_png(latent.picture(generator, *latent.point(generator, **at), spam))
+        x = latent.picture(generator, *latent.point(generator, **at), None if spam < 0 else spam)
+        png = BytesIO()
+        to_pil_image(x).resize((PIXELS, PIXELS), Image.Resampling.NEAREST).save(png, "PNG", compress_level=1)
+        image.value = png.getvalue()
         words.value = f"<code>{in_code(**at) if generator.labeller is None else ''}</code>"
 
     for control in controls.values():
@@ -74,22 +76,15 @@ def explorer(generator: Generator | OnePerClass) -> widgets.HBox:
 
 
 def in_code(label: int, seed: int, to_label: int, to_seed: int, t: float) -> str:
-    """How to get this image without the explorer."""
+    """Say how to get this image without the explorer."""
     if t == 0:
         return f"synthetic.sample(generator, [{label}], seed={seed})"
     ends = f"{label}, {seed}, {to_label}, {to_seed}, {t:.2f}"
     return f"latent.picture(generator, *latent.point(generator, {ends}))"
 
 
-def as_png(x: Tensor) -> bytes:
-    """A uint8 image, C x H x W, enlarged, as the bytes of a PNG file."""
-    png = BytesIO()
-    to_pil(x).resize((PIXELS, PIXELS), Image.Resampling.NEAREST).save(png, "PNG", compress_level=1)
-    return png.getvalue()
-
-
 def watcher(config: GanConfig) -> Alarm:
-    """A figure that moves in JupyterLab; elsewhere progress and warnings as lines, and the figure at the end."""
+    """Return what draws a figure that moves in JupyterLab; elsewhere what prints warnings alone."""
     return LiveFigure(config) if live_front_end() else Alarm(config)
 
 
@@ -109,24 +104,11 @@ class LiveFigure(Alarm):
             figure = gan_curves(pd.DataFrame(history))
             if so_far:
                 below(figure, max(so_far))
-            self._put(figure)
+            image = shown(figure, "The losses so far, and the newest generated images.")
+            if self.handle is None:
+                self.handle = DisplayHandle()
+                self.handle.display(image)
+            else:
+                self.handle.update(image)
             now = time.monotonic()
             self.due = now + max(SECONDS_BETWEEN, (now - start) / MAX_SHARE)
-
-    def _put(self, figure: Figure) -> None:
-        png = drawn(figure, dpi=100)
-        plt.close(figure)  # so that the notebook does not draw it once more
-        image = Shown(png, alt="The losses so far, and the newest generated images.")
-        if self.handle is None:
-            self.handle = DisplayHandle()
-            self.handle.display(image)
-        else:
-            self.handle.update(image)
-
-
-def image(figure: Figure, name: str, alt: str, picture: bool = False) -> Shown:
-    """Save and close a figure; return what displays it, at half of the saved one's resolution."""
-    save(figure, name, picture)
-    png = drawn(figure, dpi=100)
-    plt.close(figure)  # so that the notebook does not draw it once more
-    return Shown(png, alt=alt)

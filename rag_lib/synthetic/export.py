@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from torchvision.transforms.functional import to_pil_image
+
 from rag_lib.base import UserError, check_value, results_dir
 from rag_lib.data.images import Images
 from rag_lib.gan.networks import Generator, OnePerClass
@@ -13,7 +15,7 @@ from rag_lib.runtime.files import read_json, room_for, sha256, write_whole
 from rag_lib.runtime.provenance import attempts_at, environment
 from rag_lib.runtime.store import finished, names_itself, run_folder, run_id
 from rag_lib.settings.config import GanConfig, as_dict, from_dict
-from rag_lib.synthetic.generate import generate, load_generator, to_pil, weights_file
+from rag_lib.synthetic.generate import generate, load_generator, weights_file
 
 DATASHEET = """# Generated images
 
@@ -53,7 +55,7 @@ LABELS = {
 
 
 def export(run: str | Path, folder: Path, n: int, seed: int) -> Path:
-    """Writes `generate(load_generator(run), n, seed)` as `folder/<class>/<i>.png` and `folder/DATASHEET.md`.
+    """Write `generate(load_generator(run), n, seed)` as `folder/<class>/<i>.png` and `folder/DATASHEET.md`.
 
     The set reads back by torchvision's ImageFolder, and with three images a class as `folder:PATH`. The folder appears
     when all is in it. Raises `UserError` where it holds something already or cannot be made.
@@ -76,7 +78,7 @@ def export(run: str | Path, folder: Path, n: int, seed: int) -> Path:
             for i, (x, y) in enumerate(zip(images.x, images.y, strict=True)):
                 of_class = unfinished / images.classes[y]
                 of_class.mkdir(exist_ok=True)
-                to_pil(x).save(of_class / f"{i:06d}.png")
+                to_pil_image(x).save(of_class / f"{i:06d}.png")
             write_whole(unfinished / "DATASHEET.md", datasheet(generator, weights, images, seed).encode())
         if place.is_dir():
             place.rmdir()
@@ -98,24 +100,24 @@ def datasheet(generator: Generator | OnePerClass, weights: Path, images: Images,
         **described(config, weights),
         **known,
         classes="\n".join(f"| {i} | {name.replace('|', '&#124;')} | {n:,} |" for i, (name, n) in rows),
-        details=json.dumps(as_dict(config), indent=1, ensure_ascii=False),
         **environment(config.precision),
     )
 
 
 def described(config: GanConfig, weights: Path) -> dict[str, Any]:
-    """What a set's datasheet and a generator's card say alike of the generator in the file `weights`."""
+    """Return what a set's datasheet and a generator's card say alike of the generator in the file `weights`."""
     return {
         "size": config.data.size,
         "colours": "grey" if config.data.channels == 1 else "in colour",
         "dataset": as_dict(config.data)["dataset"],
         "digest": sha256(weights),
         "labels": LABELS[config.labels],
+        "details": json.dumps(as_dict(config), indent=1, ensure_ascii=False),
     }
 
 
 def fidelity(config: GanConfig, weights: Path) -> str:
-    """The GAN-test accuracy that a finished run has measured for the generator in this file, in words."""
+    """Return the GAN-test accuracy that a finished run has measured for the generator in this file, in words."""
     digest = sha256(weights)
     own = run_folder(run_id("gan", config)) / "generator.safetensors"
     if own.exists() and sha256(own) == digest:

@@ -1,15 +1,16 @@
 """A trained generator's labelled images: balanced, frozen, as 8-bit as a stored photograph."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.functional import to_pil_image
 
 from rag_lib.base import UserError, check_value
 from rag_lib.classifiers.networks import build
@@ -27,7 +28,7 @@ CHUNK = 256
 
 
 def load_generator(run: str | Path) -> Generator | OnePerClass:
-    """A trained generator, ready to sample: of a run (its name or its folder), a pretrained one's name, or a file.
+    """Return a trained generator, ready to sample: of a run (its name or folder), a pretrained one's name, or a file.
 
     It carries `config`, `classes` (names), `labeller`, which is None unless labels are `pseudo`, and `published`, what
     a pretrained one's card says of its training, else None. Raises `UserError` where there is none.
@@ -51,7 +52,7 @@ def load_generator(run: str | Path) -> Generator | OnePerClass:
 
 
 def weights_file(run: str | Path) -> Path:
-    """The file of weights of a GAN's run or of a pretrained generator (`load_generator`); raises `UserError`."""
+    """Return the file of weights of a GAN's run or of a pretrained generator (`load_generator`); raises `UserError`."""
     path = Path(run)
     if str(run) in pretrained_names():
         return pretrained_file(str(run))
@@ -61,16 +62,15 @@ def weights_file(run: str | Path) -> Path:
         path = run_folder(str(run))
     path = path / "generator.safetensors" if path.is_dir() else path
     if not path.is_file():
-        names = ", ".join(pretrained_names())
         raise UserError(
             f"{run} has no generator.safetensors; `python -m rag_lib train` makes one, and these come with the study: "
-            f"{names}"
+            f"{', '.join(pretrained_names())}"
         )
     return path.resolve()
 
 
 def latents(n: int, z_dim: int, seed: int) -> Tensor:
-    """z ~ N(0, 1), `n` x `z_dim`; row i depends on `seed` (any whole number) and i alone. Raises `UserError`."""
+    """Draw z ~ N(0, 1), `n` x `z_dim`; row i depends on `seed` (any whole number) and i alone. Raises `UserError`."""
     if not isinstance(seed, Integral):
         raise UserError(f"seed = {seed!r} must be a whole number")
     seed = int(seed)  # the same for NumPy's numbers
@@ -79,7 +79,7 @@ def latents(n: int, z_dim: int, seed: int) -> Tensor:
 
 
 def draw(generator: Generator | OnePerClass, z: Tensor, y: Tensor) -> Tensor:
-    """The images of these z and labels, uint8, N x C x H x W, on the CPU; computed in padded chunks.
+    """Return the images of these z and labels, uint8, N x C x H x W, on the CPU; computed in padded chunks.
 
     The same in whatever mode the generator is, which stays as it is.
     `y`: int64, N, or weights of the classes, N x classes (`Generator.forward`).
@@ -87,24 +87,19 @@ def draw(generator: Generator | OnePerClass, z: Tensor, y: Tensor) -> Tensor:
     if isinstance(generator, OnePerClass):
         return generator.by_class(draw, z, y)
     device = next(generator.parameters()).device
-    images = []
-    for zs, ys in zip(z.split(CHUNK), y.split(CHUNK), strict=True):
-        missing = CHUNK - len(zs)
-        padded_z = torch.cat([zs, zs.new_zeros(missing, zs.shape[1])]).to(device)
-        padded_y = torch.cat([ys, ys.new_zeros(missing, *ys.shape[1:])]).to(device)
-        with evaluating(generator):
-            padded = generator(padded_z, padded_y)
-        images.append(to_uint8(padded[: len(zs)]))
-    return torch.cat(images)
+    padded = (torch.cat([x, x.new_zeros(-len(x) % CHUNK, *x.shape[1:])]).to(device).split(CHUNK) for x in (z, y))
+    with evaluating(generator):
+        images = [to_uint8(generator(*chunk)) for chunk in zip(*padded, strict=True)]
+    return torch.cat(images)[: len(z)]
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Images in [-1, 1] as uint8, 0 to 255, on the CPU: what a network's image becomes when it is stored."""
+    """Return images in [-1, 1] as uint8, 0 to 255, on the CPU: what a network's image becomes when it is stored."""
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
 def sample(generator: Generator | OnePerClass, labels: Sequence[int] | Tensor, seed: int = 0) -> Tensor:
-    """One image of each of these classes (indices into `generator.classes`): uint8, N x C x H x W.
+    """Draw one image of each of these classes (indices into `generator.classes`): uint8, N x C x H x W.
 
     Image i depends on `seed`, i and its label alone. Raises `UserError` for a label that is no class's, and for a
     generator that cannot be asked for a class (`labels`: `pseudo`).
@@ -123,7 +118,7 @@ def sample(generator: Generator | OnePerClass, labels: Sequence[int] | Tensor, s
 
 
 def generate(generator: Generator | OnePerClass, n: int, seed: int) -> Images:
-    """`n` labelled images; image i depends on `seed` and i alone, whatever `n`.
+    """Draw `n` labelled images; image i depends on `seed` and i alone, whatever `n`.
 
     The classes come in turn, but where a labeller says what an unconditional generator drew: as it draws them.
     Raises `UserError` unless `n` is a whole number of at least 1.
@@ -133,13 +128,16 @@ def generate(generator: Generator | OnePerClass, n: int, seed: int) -> Images:
 
 
 def generate_some(generator: Generator | OnePerClass, index: Tensor, seed: int) -> Images:
-    """Of what `generate` gives with this seed, the images of these indices (int64)."""
-    n = int(index.max()) + 1
-    z, y = latents(n, generator.z_dim, seed)[index], labels(generator, n)[index]
-    x = draw(generator, z, y)
+    """Draw of what `generate` gives with this seed the images of these indices (int64)."""
+    z = latents(int(index.max()) + 1, generator.z_dim, seed)[index]
+    y = index % generator.n_classes
+    images = Images(draw(generator, z, y), y, generator.classes)
     if generator.labeller is not None:
-        y = label(generator, x)
-    return Images(x, y, generator.classes)
+        config = generator.config.labeller
+        with evaluating(generator.labeller):
+            seen = predict(generator.labeller, images.padded_to(config.data.stored_size).x, config)
+        images = replace(images, y=seen)
+    return images
 
 
 class GeneratedDataset(Dataset):
@@ -159,31 +157,12 @@ class GeneratedDataset(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = to_pil(self.images.x[index])
+        image = to_pil_image(self.images.x[index])
         return (self.transform(image) if self.transform else image), self.targets[index]
 
 
-def to_pil(x: Tensor) -> Image.Image:
-    """A uint8 image, C x H x W, grey or in colour."""
-    return Image.fromarray(x[0].numpy() if len(x) == 1 else x.permute(1, 2, 0).numpy())
-
-
-def label(generator: Generator, x: Tensor) -> Tensor:
-    """What the labeller sees in uint8 images, which have the generator's size; int64, N."""
-    config = generator.config.labeller
-    size = config.data.stored_size
-    padded = Images(x, torch.zeros(len(x), dtype=torch.int64), ()).padded_to(size).x
-    with evaluating(generator.labeller):
-        return predict(generator.labeller, padded, config)
-
-
-def labels(generator: Generator | OnePerClass, n: int) -> Tensor:
-    """The classes in turn: int64, `n`."""
-    return torch.arange(n) % generator.n_classes
-
-
 def attention_maps(generator: Generator | OnePerClass, n: int, seed: int) -> list[Tensor]:
-    """Each SPAM's S for the first images of `generate(generator, n, seed)`: n x 1 x h x w in (0, 1), on the CPU."""
+    """Return each SPAM's S for the images of `generate(generator, n, seed)`: n x 1 x h x w in (0, 1), on the CPU."""
     device = next(generator.parameters()).device
-    z, y = latents(n, generator.z_dim, seed), labels(generator, n)
+    z, y = latents(n, generator.z_dim, seed), torch.arange(n) % generator.n_classes
     return [s.cpu() for s in generator.attention_maps(z.to(device), y.to(device))]

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rag_lib.gan.networks import Generator, OnePerClass, evaluating
-from rag_lib.synthetic.generate import latents, to_uint8
+from rag_lib.synthetic.generate import attention_maps, latents, to_uint8
 
 OPACITY = 0.6  # of S over an image
 
 
 def between(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """The point at `t` (0 to 1) of the arc from a to b, both 1 x n: a straight line would leave N(0, 1)'s shell."""
+    """Return the point at `t` (0 to 1) of the arc from a to b, both 1 x n: a straight line leaves N(0, 1)'s shell."""
     angle = torch.arccos(F.cosine_similarity(a, b).clamp(-1, 1))
     if angle.sin().abs() < 1e-3:  # the same direction, or opposite ones, which no single arc joins
         return (1 - t) * a + t * b
@@ -24,7 +24,7 @@ def between(a: Tensor, b: Tensor, t: float) -> Tensor:
 def point(
     generator: Generator | OnePerClass, label: int, seed: int, to_label: int, to_seed: int, t: float
 ) -> tuple[Tensor, Tensor]:
-    """z (1 x z_dim) and y at `t` (0 to 1) of the way from one class and seed to another.
+    """Return z (1 x z_dim) and y at `t` (0 to 1) of the way from one class and seed to another.
 
     At 0 it is the one image of `synthetic.sample(generator, [label], seed)`. y is int64 within a class, else weights of
     the classes, 1 x classes; generators of one class each know nothing between two, and switch half way.
@@ -38,7 +38,7 @@ def point(
 
 
 def picture(generator: Generator | OnePerClass, z: Tensor, y: Tensor, spam: int | None = None) -> Tensor:
-    """One image, uint8, C x H x W; or (`spam` counts from 0) that SPAM's S over it, 3 x H x W.
+    """Draw one image, uint8, C x H x W; or (`spam` counts from 0) that SPAM's S over it, 3 x H x W.
 
     S is shown in viridis' colours, from this map's lowest value to its highest.
     Not padded to a chunk as `generate.draw` is, so that it comes at once: a pixel may be rounded otherwise.
@@ -57,28 +57,23 @@ def picture(generator: Generator | OnePerClass, z: Tensor, y: Tensor, spam: int 
 
 
 def names(generator: Generator | OnePerClass) -> tuple[str, ...]:
-    """What the generator can be asked for: its classes, or nothing in particular where labels are `pseudo`."""
+    """Return what the generator can be asked for: its classes, or nothing in particular where labels are `pseudo`."""
     return generator.classes if generator.labeller is None else ("any",)
 
 
-def n_maps(generator: Generator | OnePerClass) -> int:
-    """How many SPAMs the generator has whose S can be shown."""
-    device = next(generator.parameters()).device
-    return len(generator.attention_maps(*(x.to(device) for x in point(generator, 0, 0, 0, 0, 0.0))))
-
-
 def attention_views(generator: Generator | OnePerClass) -> dict[str, Tensor]:
-    """The image of each of the first ten classes, then the S of every SPAM over it: uint8 rows, N x 3 x H x W."""
+    """Draw the image of each of the first ten classes, then the S of every SPAM over it: uint8 rows, N x 3 x H x W."""
     points = [point(generator, c, 0, c, 0, 0.0) for c in range(min(10, generator.n_classes))]
 
     def strip(spam: int | None) -> Tensor:
         return torch.stack([picture(generator, *p, spam).expand(3, -1, -1) for p in points])
 
-    return {"image": strip(None)} | {f"S of SPAM {i + 1}": strip(i) for i in range(n_maps(generator))}
+    n_maps = len(attention_maps(generator, 1, seed=0))
+    return {"image": strip(None)} | {f"S of SPAM {i + 1}": strip(i) for i in range(n_maps)}
 
 
 def ways(generator: Generator | OnePerClass, columns: int = 9) -> dict[str, dict[str, Tensor]]:
-    """Rows of uint8 images: `within` each of the first ten classes from seed 0 to 1; `between` each and the next.
+    """Draw rows of uint8 images: `within` each of the first ten classes from seed 0 to 1; `between` each and the next.
 
     Generators that know nothing between two classes have no rows there.
     """

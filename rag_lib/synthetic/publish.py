@@ -1,19 +1,19 @@
 """A trained generator with a picture and a card in `results/generators`, small enough for git."""
 
 import copy
-import json
 import re
 from io import BytesIO
 from pathlib import Path
 
 import torchvision
+from torchvision.transforms.functional import to_pil_image
 
 from rag_lib.base import UserError
 from rag_lib.runtime.files import room_for, save_weights, write_whole
 from rag_lib.runtime.store import finished
 from rag_lib.settings.config import as_dict
 from rag_lib.synthetic.export import described, fidelity
-from rag_lib.synthetic.generate import generate, load_generator, to_pil
+from rag_lib.synthetic.generate import generate, load_generator
 from rag_lib.synthetic.pretrained import pretrained_file
 
 MAX_BYTES = 2_000_000  # git keeps every version for ever
@@ -54,7 +54,7 @@ Its settings:
 
 
 def publish(id: str, name: str) -> Path:
-    """Writes the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`, its card; returns that.
+    """Write the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`, its card; return that.
 
     From then on `load_generator` knows it by this name. Raises `UserError`, before anything is written.
     """
@@ -86,7 +86,7 @@ def publish(id: str, name: str) -> Path:
         shown = stored.first_of_each_class(10)
         grid = torchvision.utils.make_grid(shown.x, nrow=10, pad_value=255)
         png = BytesIO()
-        to_pil(grid[: shown.x.shape[1]]).save(png, "PNG")  # make_grid makes three channels of one
+        to_pil_image(grid[: shown.x.shape[1]]).save(png, "PNG")  # make_grid makes three channels of one
         write_whole(picture, png.getvalue())
         content = CARD.format(
             name=name,
@@ -95,7 +95,6 @@ def publish(id: str, name: str) -> Path:
             megabytes=file.stat().st_size / 1e6,
             classes=", ".join(generator.classes),
             rounding=rounding,
-            details=json.dumps(as_dict(config), indent=1, ensure_ascii=False),
             **described(config, file),
             **facts,
             **run.environment(),

@@ -53,7 +53,7 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
 
 
 def look(judge: Run, config: ClassifierConfig, images: Images, train: Images) -> pd.DataFrame:
-    """What the judge sees in each of these images, of the size of `train`: one row an image.
+    """Return what the judge sees in each of these images, of the size of `train`: one row an image.
 
     Columns: `asked`, its label; `seen`, the class that the judge sees; `confidence`, the judge's probability (softmax)
     of the label, in [0, 1]; `nearest`, the index of the train image that is nearest in the judge's features.
@@ -67,7 +67,7 @@ def look(judge: Run, config: ClassifierConfig, images: Images, train: Images) ->
 
 
 def features(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
-    """What reaches the last linear layer of a classifier, for uint8 images N x C x H x W: float32, N x features."""
+    """Return what reaches a classifier's last linear layer, for uint8 images N x C x H x W: float32, N x features."""
     kept: list[Tensor] = []
     last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
     hook = last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].cpu()))
@@ -77,7 +77,7 @@ def features(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
 
 
 def distances(real: Tensor, other: Tensor, k: int = 5) -> dict[str, float]:
-    """How far the set `other` is from the set `real`, both N x features.
+    """Measure how far the set `other` is from the set `real`, both N x features.
 
     Frechet distance (Heusel et al. 2017) and the unbiased kernel distance (Binkowski et al. 2018), 0 for equal
     distributions; precision and recall (Kynkaanniemi et al. 2019), coverage, in [0, 1], and density, at or above 0
@@ -104,7 +104,7 @@ def distances(real: Tensor, other: Tensor, k: int = 5) -> dict[str, float]:
 
 
 def neighbourhoods(real: Tensor, other: Tensor, k: int) -> dict[str, float]:
-    """Precision, recall, density and coverage: whose images lie within whose distance to its k-th neighbour."""
+    """Return precision, recall, density and coverage: whose images lie within whose distance to its k-th neighbour."""
     of_real, of_other = (torch.cdist(x, x).kthvalue(k + 1).values for x in (real, other))  # the first is itself
     between = torch.cdist(real, other)
     in_real = between <= of_real[:, None]
@@ -117,7 +117,7 @@ def neighbourhoods(real: Tensor, other: Tensor, k: int) -> dict[str, float]:
 
 
 def memorisation(train: Tensor, val: Tensor, generated: Tensor, y: Tensor) -> tuple[dict[str, float], pd.DataFrame]:
-    """Whether generated images lie nearer to train images than unseen real ones do; features, N x features each.
+    """Measure whether generated images lie nearer to train images than unseen real ones do; N x features each.
 
     `nearest_generated` and `nearest_val`: median distance to the nearest train image. `duplicate_rate`: share of
     generated images that are nearer to one than 99% of the val images are; `duplicate_rate_unseen`: the share of
@@ -142,7 +142,7 @@ def memorisation(train: Tensor, val: Tensor, generated: Tensor, y: Tensor) -> tu
 
 
 def nearest(x: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row of `x`: the distance to the nearest row of `others`, and that row's index."""
+    """Return for each row of `x` the distance to the nearest row of `others`, and that row's index."""
     index = torch.cat([torch.cdist(part, others).argmin(1) for part in x.split(500)])
     # cdist's products are a few hundredths off, which is much for a copy, whose distance is 0
     return (x - others[index]).norm(dim=1), index
