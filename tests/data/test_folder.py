@@ -202,13 +202,15 @@ def test_one_class_in_two_forms_of_unicode_is_one(tmp_path):
 # Cache and fingerprint
 
 
-def test_images_are_decoded_once(tmp_path):
+def test_images_of_each_size_and_channels_are_decoded_once(tmp_path):
     path = write(tmp_path / "own", photos(n=2, top="train/") | photos(n=1, top="test/", seed=1))
-    first = read(path)
+    first = {(channels, size): read(path, channels, size) for channels in (1, 3) for size in (28, 32)}
     shutil.rmtree(path)  # what is read now can only come from the cache
-    for a, b in zip(first, read(path), strict=True):
-        np.testing.assert_array_equal(a.x.numpy(), b.x.numpy())
-        assert (a.y.tolist(), a.classes) == (b.y.tolist(), b.classes)
+    for (channels, size), parts in first.items():
+        for a, b in zip(parts, read(path, channels, size), strict=True):
+            assert a.x.shape[1:] == (channels, size, size)
+            np.testing.assert_array_equal(a.x.numpy(), b.x.numpy())
+            assert (a.y.tolist(), a.classes) == (b.y.tolist(), b.classes)
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[: len(d) // 2], lambda d: d[:-9] + bytes([d[-9] ^ 1]) + d[-8:]])
@@ -222,12 +224,6 @@ def test_a_damaged_cache_is_said_and_decoded_again(tmp_path, damage, capsys):
         again, _ = read(path)
         np.testing.assert_array_equal(again.x.numpy(), first.x.numpy())
         assert ("; the images are decoded again" in capsys.readouterr().err) == said
-
-
-def test_each_size_and_number_of_channels_is_cached_apart(tmp_path):
-    path = write(tmp_path / "own", photos())
-    for channels, size in product((1, 3), (28, 32)):
-        assert read(path, channels, size)[0].x.shape == (8, channels, size, size)
 
 
 def test_changed_content_has_another_fingerprint(tmp_path):
@@ -271,24 +267,26 @@ def test_a_refused_folder_leaves_no_cache_and_is_read_once_mended(tmp_path):
 
 # Pixels
 
-QUARTERS = np.kron([[0, 1], [2, 3]], np.ones((16, 16), dtype=int)).astype(np.uint8)  # 32 x 32 of 4 values
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]], dtype=np.uint8)
-WITHOUT_GREEN = [[255, 0, 0], [255, 255, 255], [0, 0, 255], [10, 20, 30]]
-WITHOUT_GREEN_AND_LAST = [[255, 0, 0], [255, 255, 255], [0, 0, 255], [255, 255, 255]]
+GREEN_IS_WHITE = [[255, 0, 0], [255, 255, 255], [0, 0, 255], [10, 20, 30]]
 INKS = np.array([[0, 0, 0, 0], [0, 255, 255, 0], [255, 0, 255, 0], [0, 0, 0, 255]], dtype=np.uint8)
-PALETTE = Image.frombytes("P", (32, 32), QUARTERS.tobytes())
-PALETTE.putpalette(COLOURS.flatten().tolist())
 
 
 def quarters(values: list, kind: type = np.uint8) -> np.ndarray:
     """An image of 32 x 32 whose quarters have these values."""
-    return np.array(values, dtype=kind)[QUARTERS]
+    return np.array(values, dtype=kind)[np.kron([[0, 1], [2, 3]], np.ones((16, 16), dtype=int))]
 
 
-def see_through(mode: str) -> Image.Image:
+def palette(**options) -> bytes:
+    image = Image.fromarray(quarters([0, 1, 2, 3]), mode="P")
+    image.putpalette(COLOURS.flatten().tolist())
+    return encoded(image, **options)
+
+
+def see_through(mode: str) -> bytes:
     """Grey 0, 200, 100 and 100, of which nothing, nothing, all and a fifth is to be seen."""
     grey, alpha = (Image.fromarray(quarters(values)) for values in ([0, 200, 100, 100], [0, 0, 255, 51]))
-    return Image.merge(mode, [grey] * (len(mode) - 1) + [alpha])
+    return encoded(Image.merge(mode, [grey] * (len(mode) - 1) + [alpha]))
 
 
 def frames(*levels: int) -> bytes:
@@ -296,35 +294,32 @@ def frames(*levels: int) -> bytes:
     return encoded(first, "GIF", save_all=True, append_images=others)
 
 
+SIXTEEN_BITS = quarters([0, 25_700, 26_057, 65_535], np.uint16)
+PIXELS = {  # a file, and the values of its quarters
+    "palette": (palette(), COLOURS),
+    "palette with a transparent colour": (palette(transparency=1), GREEN_IS_WHITE),
+    "palette with alphas": (palette(transparency=bytes([255, 0, 255, 255])), GREEN_IS_WHITE),
+    "transparent colour": (encoded(quarters(COLOURS), transparency=(0, 255, 0)), GREEN_IS_WHITE),
+    "LA": (see_through("LA"), [255, 255, 100, 224]),  # 100 / 5 + 255 * 4 / 5 = 224
+    "RGBA": (see_through("RGBA"), [255, 255, 100, 224]),
+    "CMYK": (encoded(Image.fromarray(quarters(INKS), "CMYK"), "TIFF"), [[255] * 3, [255, 0, 0], [0, 255, 0], [0] * 3]),
+    "1 bit": (encoded(quarters([False, True, True, False], bool)), [0, 255, 255, 0]),
+    "16 bits": (encoded(SIXTEEN_BITS), [0, 100, 101, 255]),  # scaled, not clipped
+    "16 bits in TIFF": (encoded(SIXTEEN_BITS, "TIFF"), [0, 100, 101, 255]),
+    "grey": (encoded(quarters([0, 100, 200, 255])), [0, 100, 200, 255]),
+    "animation": (frames(40, 200), [40] * 4),  # its first frame
+}
+
+
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (encoded(PALETTE), COLOURS),
-        (encoded(PALETTE, transparency=1), WITHOUT_GREEN),
-        (encoded(PALETTE, transparency=bytes([255, 0, 255, 0])), WITHOUT_GREEN_AND_LAST),
-        (encoded(COLOURS[QUARTERS], transparency=(0, 255, 0)), WITHOUT_GREEN),
-        (encoded(see_through("LA")), [255, 255, 100, 224]),  # 100 / 5 + 255 * 4 / 5 = 224
-        (encoded(see_through("RGBA")), [255, 255, 100, 224]),
-        (encoded(Image.fromarray(INKS[QUARTERS], mode="CMYK"), "TIFF"), [[255] * 3, [255, 0, 0], [0, 255, 0], [0] * 3]),
-        (encoded(quarters([False, True, True, False], bool)), [0, 255, 255, 0]),
-        (encoded(quarters([0, 25_700, 26_057, 65_535], np.uint16)), [0, 100, 101, 255]),  # scaled, not clipped
-        (encoded(quarters([0, 25_700, 26_057, 65_535], np.uint16), "TIFF"), [0, 100, 101, 255]),
-        (encoded(quarters([0, 100, 200, 255])), [0, 100, 200, 255]),
-        (frames(40, 200), [40] * 4),  # the first of an animation
-    ],
-    ids=[
-        *("palette", "palette with a transparent colour", "palette with alphas", "transparent colour", "LA", "RGBA"),
-        *("CMYK", "1 bit", "16 bits", "16 bits in TIFF", "grey", "animation"),
-    ],
-)
+@pytest.mark.parametrize(("data", "expected"), PIXELS.values(), ids=PIXELS)
 def test_pixels_have_the_colours_that_the_file_means(data, expected, channels):
-    expected = np.array(expected)
-    if channels == 1 and expected.ndim == 2:
-        expected = expected @ [0.299, 0.587, 0.114]  # the luminance
+    values = np.array(expected)
+    if channels == 1 and values.ndim == 2:
+        values = values @ [0.299, 0.587, 0.114]  # the luminance
     seen = decoded(data, channels)
     assert seen.shape == (32, 32, channels)
-    np.testing.assert_allclose(seen, np.broadcast_to(expected.reshape(4, -1)[QUARTERS], seen.shape), atol=1)
+    np.testing.assert_allclose(seen, np.broadcast_to(quarters(values.reshape(4, -1), float), seen.shape), atol=1)
 
 
 def tiff(image: np.ndarray, order: str, photometric: int, planar: int) -> bytes:
@@ -462,32 +457,24 @@ def test_every_allowed_kind_of_file_is_read(tmp_path, suffix):
 # Refusals: folders and archives
 
 
-@pytest.mark.parametrize(
-    ("files", "parts"),
-    [
-        ({}, ["holds no image", "allowed are", ".jpeg", ".png"]),
-        ({"cat/a.txt": b"", "dog/b.svg": b""}, ["holds no image"]),
-        (
-            {f"{i}.png": encoded(noise(i)) for i in range(4)},
-            ["has no class", "put the images of each of at least two classes into a folder"],
-        ),
-        (photos(("cat",)), ["has only the class 'cat'", "at least two classes"]),
-        (photos(n=3) | photos(("elk",), 2), ["class 'elk' has 2 images", "at least 3"]),
-        (photos() | {"elk/a.txt": b""}, ["class 'elk' has 0 images"]),  # regression: such classes vanished
-        (photos() | {"elk/a.heic": b""}, ["class 'elk' has 0 images"]),
-        (photos() | photos(("elk/@eaDir",)), ["class 'elk' has 0 images"]),
-        (photos() | photos(("elk/.hidden",)), ["class 'elk' has 0 images"]),
-        (photos(n=1, top="train/") | photos(n=5, top="test/"), ["class 'cat' has 1 images", "at least 2"]),
-        (photos(top="train/") | photos(("cat", "elk"), top="test/"), ["class 'elk' is in test but not in train"]),
-        (photos(("cat",), top="train/") | photos(top="test/"), ["only the class 'cat'", "at least two classes"]),
-        (photos(top="train/") | photos(("cat",), top="test/"), ["class 'dog' is in train but not in test"]),
-    ],
-    ids=[
-        *("empty", "no image file", "images without a class", "one class", "two images in a class", "text in a class"),
-        *("unknown images in a class", "thumbnails in a class", "hidden images in a class", "one image to train on"),
-        *("class in test only", "one class in train", "class in train only"),
-    ],
-)
+UNSPLITTABLE = {
+    "empty": ({}, ["holds no image", "allowed are", ".jpeg", ".png"]),
+    "no image file": ({"cat/a.txt": b"", "dog/b.svg": b""}, ["holds no image"]),
+    "no class": ({f"{i}.png": encoded(noise(i)) for i in range(4)}, ["has no class", "of at least two classes"]),
+    "one class": (photos(("cat",)), ["has only the class 'cat'", "of at least two classes"]),
+    "two images in a class": (photos(n=3) | photos(("elk",), 2), ["class 'elk' has 2 images", "at least 3"]),
+    "text in a class": (photos() | {"elk/a.txt": b""}, ["'elk' has 0 images"]),  # regression: such classes vanished
+    "unknown images in a class": (photos() | {"elk/a.heic": b""}, ["'elk' has 0 images"]),
+    "thumbnails in a class": (photos() | photos(("elk/@eaDir",)), ["'elk' has 0 images"]),
+    "hidden images in a class": (photos() | photos(("elk/.hidden",)), ["'elk' has 0 images"]),
+    "one image to train on": (photos(n=1, top="train/") | photos(top="test/"), ["'cat' has 1 images", "at least 2"]),
+    "class in test only": (photos(top="train/") | photos(("cat", "elk"), top="test/"), ["'elk' is in test but not"]),
+    "one class in train": (photos(("cat",), top="train/") | photos(top="test/"), ["only the class 'cat'"]),
+    "class in train only": (photos(top="train/") | photos(("cat",), top="test/"), ["'dog' is in train but not"]),
+}
+
+
+@pytest.mark.parametrize(("files", "parts"), UNSPLITTABLE.values(), ids=UNSPLITTABLE)
 def test_a_folder_that_cannot_be_split_into_classes_is_refused(tmp_path, files, parts):
     path = write(tmp_path / "own", files)
     with refused(path, *parts):
@@ -620,27 +607,23 @@ def test_a_tar_that_ends_with_a_zip_is_still_a_tar(tmp_path):
 JPEG = encoded(noise(0), "JPEG")
 
 
-@pytest.mark.parametrize(
-    ("data", "parts"),
-    [
-        (b"", ["cannot be read as an image", "replace or remove it"]),
-        (b"<html>not found</html>", ["cannot be read as an image"]),
-        (encoded(noise(0))[:1000], ["cannot be read as an image"]),
-        (JPEG[: len(JPEG) // 2], ["cannot be read as an image"]),
-        (encoded(noise(0), "GIF")[:900], ["cannot be read as an image"]),
-        (encoded(noise(0, 15, 40)), ["is 40 x 15 pixels", "must have at least 16 a side"]),
-        (encoded(np.ones((40, 40), np.float32), "TIFF"), ["floating-point pixels", "save it with 8 or 16 bits"]),
-        (encoded(np.full((40, 40), 20_000, np.uint16), "TIFF", tiffinfo={339: 2}), ["signed pixels"]),
-        (encoded(np.full((40, 40), 4095, np.uint16)), ["grey values from 4095 to 4095", "use 0 to 65535: scale them"]),
-        (encoded(np.full((40, 40), 70_000, np.int32), "TIFF"), ["grey values from 70000 to 70000"]),
-        (png(16, 2, list(range(96)), [3, 4, 5]), ["16 bits", "transparent", "8 bits"]),
-        (encoded(noise(0), "ICO"), ["cannot be read as an image"]),
-    ],
-    ids=[
-        *("empty", "text", "truncated png", "truncated jpeg", "truncated gif", "too low", "float", "signed"),
-        *("12 bits in 16", "more than 16 bits", "transparent colour of 16 bits", "icon"),
-    ],
-)
+UNUSABLE = {
+    "empty": (b"", ["cannot be read as an image", "replace or remove it"]),
+    "text": (b"<html>not found</html>", ["cannot be read as an image"]),
+    "truncated PNG": (encoded(noise(0))[:1000], ["cannot be read as an image"]),
+    "truncated JPEG": (JPEG[: len(JPEG) // 2], ["cannot be read as an image"]),
+    "truncated GIF": (encoded(noise(0), "GIF")[:900], ["cannot be read as an image"]),
+    "icon": (encoded(noise(0), "ICO"), ["cannot be read as an image"]),
+    "too low": (encoded(noise(0, 15, 40)), ["is 40 x 15 pixels", "must have at least 16 a side"]),
+    "float": (encoded(np.ones((40, 40), np.float32), "TIFF"), ["floating-point pixels", "save it with 8 or 16 bits"]),
+    "signed": (encoded(np.full((40, 40), 20_000, np.uint16), "TIFF", tiffinfo={339: 2}), ["signed pixels"]),
+    "12 bits in 16": (encoded(np.full((40, 40), 4095, np.uint16)), ["from 4095 to 4095", "use 0 to 65535: scale them"]),
+    "more than 16 bits": (encoded(np.full((40, 40), 70_000, np.int32), "TIFF"), ["values from 70000 to 70000"]),
+    "transparent colour of 16 bits": (png(16, 2, list(range(96)), [3, 4, 5]), ["16 bits", "transparent", "8 bits"]),
+}
+
+
+@pytest.mark.parametrize(("data", "parts"), UNUSABLE.values(), ids=UNUSABLE)
 def test_an_image_that_cannot_be_used_is_named(data, parts):
     with refused("dog/5.png", *parts):
         folder.decode(data, "dog/5.png", 3, 32)

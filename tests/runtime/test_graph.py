@@ -17,7 +17,7 @@ def draw(step: int) -> dict[str, torch.Tensor]:
     return {"z": torch.randn(3, 2, generator=rng(step)), "lr": torch.tensor(step / 7, dtype=torch.float64)}
 
 
-def test_blocks_hold_the_very_numbers_of_each_step_wherever_a_training_resumes(monkeypatch):
+def test_blocks_hold_the_numbers_of_each_step_wherever_one_resumes(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda value: value)
     monkeypatch.setattr(torch.Tensor, "to", lambda value, *_, **__: value)
     monkeypatch.setattr(graph, "BLOCK", 4)

@@ -44,21 +44,13 @@ def test_a_run_that_failed_is_computed_again():
     assert cached("gan", CONFIG, lambda folder: {"a": 2}).metrics == {"a": 2}
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seed": 1},
-        {"precision": "fp32"},
-        {"lr": 2e-4},
-        {"data": DataConfig(rotation=5.0)},
-        {"data": DataConfig(dataset="mnist")},
-        {"data": DataConfig(n_real=50)},  # added later
-    ],
-    ids=str,
-)
-def test_every_field_that_changes_numbers_names_another_run(change):
+def test_every_field_that_changes_numbers_names_another_run():
+    changes = [{}, {"seed": 1}, {"precision": "fp32"}, {"lr": 2e-4}]
+    changes += [
+        {"data": data} for data in (DataConfig(rotation=5.0), DataConfig(dataset="mnist"), DataConfig(n_real=50))
+    ]
     for kind, config in (("gan", CONFIG), ("classifier", ClassifierConfig())):
-        assert run_id(kind, replace(config, **change)) != run_id(kind, config)
+        assert len({run_id(kind, replace(config, **change)) for change in changes}) == len(changes)
 
 
 def test_the_id_of_the_defaults_is_pinned_and_another_of_other_numerics(monkeypatch):
@@ -97,14 +89,6 @@ def test_runs_are_listed_with_their_state_and_only_finished_ones_stay(results):
     assert states[["gan-000000000000", "gan-000000000001", run.id]].tolist() == ["stale", "stale", "finished"]
     assert len(clean_runs()) == 3
     assert list(list_runs()["run"]) == [run.id]
-
-
-def test_a_json_file_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "x.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
 
 
 def test_tables_merge_by_run_id_and_keep_what_others_computed(results):
@@ -155,7 +139,7 @@ def test_confusion_keeps_names_that_look_like_numbers_or_gaps(tmp_path):
     assert counts.to_numpy().sum() == 16
 
 
-def test_a_field_added_later_leaves_the_names_of_published_runs_alone_and_names_new_ones():
+def test_a_field_added_later_leaves_the_names_of_published_runs_alone():
     """The id of a default is pinned above; what a saved config lacks is read as the default."""
     added = {f.name for f in fields(CONFIG) if f.metadata.get("added")}
     saved = {name: value for name, value in as_dict(CONFIG).items() if name not in added}

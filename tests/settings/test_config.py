@@ -103,6 +103,15 @@ def test_what_the_settings_name_is_what_there_is(registry, names):
         ({"overrides": [("gan.lr", 1e-4)]}, ["is list", "must be a dictionary"]),
         ({"overrides": ""}, ["overrides = '' is str", "must be a dictionary"]),
         ({"preset": "quick", "overrides": {"resnet50.steps": 5}}, ["'resnet50.steps' is of no use", "resnet18"]),
+        ({"overrides": {"gan.oversample": True, "gan.labels": "per_class"}}, ["oversample = True does", "'per_class'"]),
+        ({"overrides": {"gan.oversample": True, "gan.labels": "pseudo"}}, ["oversample = True does", "'pseudo'"]),
+        ({"overrides": {"classifiers": {"cnn": 0}}}, ["classifiers['cnn'] (seeds) = 0", "must be at least 1"]),
+        ({"overrides": {"classifiers": {"cnn": "3"}}}, ["classifiers['cnn'] (seeds) = '3' is str", "must be int"]),
+        ({"overrides": {"classifiers": {"cnn": 3, "vgg": 1}}}, ["classifier = 'vgg'", "one of cnn, ", "timm:NAME"]),
+        ({"overrides": {"classifiers": {3: 1}}}, ["classifier = 3 is int", "must be str"]),
+        ({"overrides": {"classifiers": {}}}, ["classifiers = {}", "dictionary of seeds", "'cnn': 3"]),
+        ({"overrides": {"classifiers": ["cnn"]}}, ["classifiers = ['cnn']", "dictionary of seeds", "'cnn': 3"]),
+        ({"overrides": {"classifiers": None}}, ["classifiers = None", "dictionary of seeds", "'cnn': 3"]),
     ],
     ids=str,
 )
@@ -117,14 +126,10 @@ def test_an_unknown_override_is_refused_with_the_allowed_names(key):
         resolve(overrides={key: 1})
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        *("data.dataset", "data.content", "gan.data", "gan.seed", "classifier.data"),
-        *("classifier.gan", "classifier.arm", "classifier.model", "classifier.seed", "cnn.seed", "resnet18.arm"),
-    ],
-)
-def test_what_the_study_sets_itself_cannot_be_overridden(key):
+@pytest.mark.parametrize("field", ["dataset", "content", "data", "gan", "arm", "model", "seed"])
+@pytest.mark.parametrize("part", ["data", "gan", "classifier", "resnet18"])
+def test_what_the_study_sets_itself_cannot_be_overridden(part, field):
+    key = f"{part}.{field}"
     with refused(f"override '{key}'", "allowed: ") as refusal:
         resolve(overrides={key: 0})
     assert key not in str(refusal.value).partition("allowed: ")[2].split(", ")
@@ -167,30 +172,6 @@ def test_what_the_study_sets_itself_cannot_be_overridden(key):
 def test_a_value_of_another_type_or_out_of_range_is_refused(key, value, hint):
     with refused(f"{key.partition('.')[2]} = {value!r}", hint):
         resolve(overrides={key: value})
-
-
-@pytest.mark.parametrize(
-    ("value", "parts"),
-    [
-        ({"cnn": 0}, ["classifiers['cnn'] (seeds) = 0", "must be at least 1"]),
-        ({"cnn": "3"}, ["classifiers['cnn'] (seeds) = '3' is str", "must be int"]),
-        ({"cnn": 3, "vgg": 1}, ["classifier = 'vgg'", "choose one of cnn, resnet18", "timm:NAME"]),
-        ({3: 1}, ["classifier = 3 is int", "must be str"]),
-        ({}, ["classifiers = {}", "dictionary of seeds", "'cnn': 3"]),
-        (["cnn"], ["classifiers = ['cnn']", "dictionary of seeds", "'cnn': 3"]),
-        (None, ["classifiers = None", "dictionary of seeds", "'cnn': 3"]),
-    ],
-    ids=str,
-)
-def test_classifiers_other_than_known_names_with_seeds_are_refused(value, parts):
-    with refused(*parts):
-        resolve(overrides={"classifiers": value})
-
-
-@pytest.mark.parametrize("labels", ["per_class", "pseudo"])
-def test_oversampling_is_refused_where_it_would_do_nothing(labels):
-    with refused(f"gan.oversample = True does nothing with gan.labels = '{labels}'"):
-        resolve(preset="smoke", overrides={"gan.oversample": True, "gan.labels": labels})
 
 
 def test_a_dataclass_checks_its_values_and_cannot_be_changed():
@@ -279,14 +260,8 @@ def test_each_delta_of_a_preset_arrives_and_the_data_stay(preset):
     deltas = {key: value for key, value in PRESETS[preset].items() if key != "classifiers"}
     assert {key: getattr(section(settings, key.split(".")[0]), key.split(".")[1]) for key in deltas} == deltas
     assert (settings.preset, settings.data, settings.gan.z_dim) == (preset, DataConfig(dataset="mnist"), 100)
-
-
-@pytest.mark.parametrize(("preset", "steps"), [("quick", 5_000), ("short", 2_500), ("smoke", 10)])
-def test_the_short_presets_train_few_classifiers_for_few_steps(preset, steps):
-    settings = resolve("mnist", preset)
-    assert max(config.steps for config in (settings.gan, *(c for c, _ in settings.classifiers))) <= steps
-    assert seeds(settings) == PRESETS[preset]["classifiers"]
-    assert len(seeds(settings)) < 5
+    if preset != "paper":
+        assert seeds(resolve("mnist", preset)) == PRESETS[preset]["classifiers"]
 
 
 @pytest.mark.parametrize(
@@ -301,9 +276,7 @@ def test_rag_smoke_of_1_replaces_the_preset_and_keeps_overrides(value, preset, s
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("mnist5k", (1, 28, 28, "imagenet")),
-        ("mnist", (1, 28, 28, "imagenet")),
-        ("fashion_mnist", (1, 28, 28, "imagenet")),
+        *((name, (1, 28, 28, "imagenet")) for name in ("mnist5k", "mnist", "fashion_mnist")),
         ("cifar10", (3, 32, 28, "cifar")),
         ("cifar10_jpeg", (3, 32, 28, "cifar")),
         ("folder:/photos", (3, 32, 28, "imagenet")),
@@ -335,7 +308,6 @@ def test_every_part_of_the_settings_sees_the_same_data_and_seed():
         ("mnist", "quick", "mnist-quick"),
         ("cifar10_jpeg", "paper", "cifar10_jpeg-paper"),
         ("folder:/a/b c/", "smoke", "folder_b_c-smoke"),
-        ("folder:/a/b c//", "quick", "folder_b_c-quick"),
         ("folder:pictures", "quick", "folder_pictures-quick"),
         ("folder:~/x/flowers.tar.xz", "quick", "folder_flowers.tar.xz-quick"),
         ("folder:/", "quick", "folder_-quick"),
