@@ -3,7 +3,6 @@
 import gzip
 import io
 import os
-import re
 import shutil
 import struct
 import tarfile
@@ -144,8 +143,8 @@ def test_an_image_that_may_be_learned_and_tested_is_named(tmp_path, parts, copy,
     path = write(tmp_path / "own", files | {copy: encoded(noise(0), copy[-3:])})
     for _ in range(2):  # the second time by the cache
         read(path)
-        line = f"{path}: 1 images are there more than once, such as {named}; keep one of each"
-        assert (line in capsys.readouterr().err) == (named is not None)
+        said = f"{path}: 1 images are there more than once, such as {named}; keep one of each" if named else ""
+        assert capsys.readouterr().err.partition(", or")[0].strip() == said
 
 
 def test_a_linked_class_is_read_and_a_link_that_leads_back_is_not(tmp_path):
@@ -356,7 +355,7 @@ def chunk(kind: bytes, content: bytes, checksum: int | None = None) -> bytes:
 
 def png(depth: int, colour: int, samples: list[int], clear: list[int]) -> bytes:
     """A PNG file of 32 equal rows with these samples of `depth` bits, one colour of them transparent."""
-    row = bytes(int(byte, 2) for byte in re.findall("." * 8, "".join(f"{sample:0{depth}b}" for sample in samples)))
+    row = int("".join(f"{sample:0{depth}b}" for sample in samples), 2).to_bytes(depth * len(samples) // 8)
     chunks = [
         chunk(b"IHDR", struct.pack(">2I5B", 32, 32, depth, colour, 0, 0, 0)),
         chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)),
@@ -404,22 +403,19 @@ def test_text_where_exif_data_have_a_number_does_no_harm():
 
 
 LONG = zlib.compress(bytes(2_000_000))
+DAMAGED = {
+    "profile": chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"profile"), checksum=0),
+    "long profile": chunk(b"iCCP", b"icc\0\0" + LONG),
+    "text": chunk(b"tEXt", b"Comment\0a text", checksum=0),
+    "long text": chunk(b"zTXt", b"Comment\0\0" + LONG),
+    "EXIF checksum": chunk(b"eXIf", b"MM\0*", checksum=0),
+    "EXIF data": chunk(b"eXIf", b"no EXIF data"),
+    "resolution": chunk(b"pHYs", b"short"),
+}
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["behind the header", "before the end"])
-@pytest.mark.parametrize(
-    "damaged",
-    [
-        chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"profile"), checksum=0),
-        chunk(b"iCCP", b"icc\0\0" + LONG),
-        chunk(b"tEXt", b"Comment\0a text", checksum=0),
-        chunk(b"zTXt", b"Comment\0\0" + LONG),
-        chunk(b"eXIf", b"MM\0*", checksum=0),
-        chunk(b"eXIf", b"no EXIF data"),
-        chunk(b"pHYs", b"short"),
-    ],
-    ids=["profile", "long profile", "text", "long text", "EXIF checksum", "EXIF data", "resolution"],
-)
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_side_data_do_not_cost_an_image(damaged, last):
     """Regression: all of the folder was refused, since the format of this image were unknown."""
     whole = encoded(noise(0))

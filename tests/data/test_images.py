@@ -41,20 +41,14 @@ def test_another_dtype_or_shape_is_refused(x, y, part):
 
 
 @pytest.mark.parametrize(
-    ("index", "expected"),
-    [
-        (torch.tensor([4, 0, 4]), [4, 0, 4]),
-        (slice(1, 3), [1, 2]),
-        (torch.tensor([True, False, False, True, False]), [0, 3]),
-    ],
-    ids=["indices", "slice", "mask"],
+    "index", [torch.tensor([4, 0, 4]), slice(1, 3), torch.tensor([True, False, False, True, False])]
 )
-def test_a_subset_keeps_images_with_their_labels_and_classes(index, expected):
+def test_a_subset_keeps_images_with_their_labels_and_classes(index):
     images = some_images(5)
     subset = images[index]
-    np.testing.assert_array_equal(subset.x.numpy(), images.x.numpy()[expected])
-    np.testing.assert_array_equal(subset.y.numpy(), images.y.numpy()[expected])
-    assert (len(subset), subset.classes) == (len(expected), CLASSES)
+    assert torch.equal(subset.x, images.x[index])
+    assert torch.equal(subset.y, images.y[index])
+    assert subset.classes == CLASSES
 
 
 def test_images_move_to_a_device_with_their_labels():

@@ -84,6 +84,14 @@ class Toy:
         return steps
 
 
+def interrupted(folder: Path, before: int) -> Toy:
+    """A training that was stopped before a step, with a checkpoint of every step until then."""
+    toy = Toy(folder)
+    with pytest.raises(InterruptedError):
+        toy.run(stop_before=before)
+    return toy
+
+
 # kills
 
 
@@ -305,10 +313,7 @@ def flip_a_bit(content: bytes) -> bytes:
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, often, capfd, damage):
     straight = Toy(tmp_path / "straight")
     straight.run()
-    broken = Toy(tmp_path / "broken")
-    with pytest.raises(InterruptedError):
-        broken.run(stop_before=6)
-    newest, older = checkpoints(broken.folder)
+    newest, older = checkpoints(interrupted(tmp_path / "broken", 6).folder)
     newest.write_bytes(damage(newest.read_bytes()))
     again = Toy(tmp_path / "broken")
     steps = again.run()
@@ -320,9 +325,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, of
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, often, capfd):
-    one, two = Toy(tmp_path / "one"), Toy(tmp_path / "two")
-    with pytest.raises(InterruptedError):
-        one.run(stop_before=3)
+    one, two = interrupted(tmp_path / "one", 3), Toy(tmp_path / "two")
     checkpoints(one.folder)[0].rename(two.folder / "checkpoint-00000003.pt")
     steps = two.run()
     assert "is a checkpoint of another run (one)" in capfd.readouterr().err
@@ -330,9 +333,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, often, capfd):
 
 
 def test_a_checkpoint_of_other_networks_is_refused_before_any_step(tmp_path, often):
-    toy = Toy(tmp_path / "toy")
-    with pytest.raises(InterruptedError):
-        toy.run(stop_before=3)
+    toy = interrupted(tmp_path / "toy", 3)
     toy.model = nn.Linear(3, 1)
     with refused("is from another version of rag_lib; delete its folder to start anew"):
         toy.run()

@@ -1,10 +1,9 @@
 """What can be set: the paper's recipe, presets, datasets and overrides, and what is refused by name."""
 
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import fields, replace
 from pathlib import PurePath
 
 import pytest
-import torch
 from helpers import refused
 
 from rag_lib import study
@@ -12,7 +11,6 @@ from rag_lib.classifiers.networks import NETWORKS
 from rag_lib.data.datasets import DATASETS, NAMED
 from rag_lib.gan.attention import ATTENTION
 from rag_lib.gan.losses import LOSSES
-from rag_lib.runtime.optim import adam
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, DataConfig, GanConfig, Settings
 from rag_lib.settings.presets import PRESETS
 from rag_lib.study.resolve import SEEDS_OF_A_DRAW, resolve
@@ -61,13 +59,6 @@ def test_preset_paper_trains_the_papers_five_classifiers_once():
     assert seeds(resolve("mnist", "paper")) == dict.fromkeys(names, 1)
 
 
-@pytest.mark.parametrize("config", [GanConfig(), ClassifierConfig()], ids=["gan", "classifier"])
-def test_the_recipe_is_trained_by_adam_with_its_rate_and_l2(config):
-    optimizer = adam(torch.nn.Linear(2, 2), config)
-    assert type(optimizer) is torch.optim.Adam
-    assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-4, 1e-4)}
-
-
 @pytest.mark.parametrize(
     ("registry", "names"),
     [
@@ -82,35 +73,29 @@ def test_what_the_settings_name_is_what_there_is(registry, names):
     assert set(registry) == set(names)
 
 
-# Refusals
+# Refusals; test_cli.py has more
 
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ({"dataset": "imagenet"}, ["dataset = 'imagenet'", "choose one of", "mnist5k", "folder:PATH"]),
         ({"dataset": "MNIST"}, ["dataset = 'MNIST'", "choose one of", "mnist,"]),
         ({"dataset": "mnist5k\n"}, [r"dataset = 'mnist5k\n'", "choose one of"]),
         ({"dataset": "folder"}, ["dataset = 'folder'", "folder:PATH"]),
         ({"dataset": "folder:"}, ["dataset = 'folder:'", "folder:PATH"]),
         ({"dataset": None}, ["dataset = None", "must be str"]),
-        ({"preset": "fast"}, ["preset = 'fast'", "choose one of paper, quick"]),
         ({"preset": 1}, ["preset = 1", "must be str"]),
-        ({"seed": -1}, ["seed = -1", "must be at least 0"]),
         ({"seed": "0"}, ["seed = '0' is str", "must be int"]),
         ({"seed": True}, ["seed = True is bool", "must be int"]),
         ({"overrides": "gan.lr=1e-4"}, ["overrides = 'gan.lr=1e-4' is str", "must be a dictionary", "papermill"]),
         ({"overrides": [("gan.lr", 1e-4)]}, ["is list", "must be a dictionary"]),
         ({"overrides": ""}, ["overrides = '' is str", "must be a dictionary"]),
-        ({"preset": "quick", "overrides": {"resnet50.steps": 5}}, ["'resnet50.steps' is of no use", "resnet18"]),
         ({"overrides": {"gan.oversample": True, "gan.labels": "per_class"}}, ["oversample = True does", "'per_class'"]),
         ({"overrides": {"gan.oversample": True, "gan.labels": "pseudo"}}, ["oversample = True does", "'pseudo'"]),
         ({"overrides": {"classifiers": {"cnn": 0}}}, ["classifiers['cnn'] (seeds) = 0", "must be at least 1"]),
         ({"overrides": {"classifiers": {"cnn": "3"}}}, ["classifiers['cnn'] (seeds) = '3' is str", "must be int"]),
-        ({"overrides": {"classifiers": {"cnn": 3, "vgg": 1}}}, ["classifier = 'vgg'", "one of cnn, ", "timm:NAME"]),
         ({"overrides": {"classifiers": {3: 1}}}, ["classifier = 3 is int", "must be str"]),
         ({"overrides": {"classifiers": {}}}, ["classifiers = {}", "dictionary of seeds", "'cnn': 3"]),
-        ({"overrides": {"classifiers": ["cnn"]}}, ["classifiers = ['cnn']", "dictionary of seeds", "'cnn': 3"]),
         ({"overrides": {"classifiers": None}}, ["classifiers = None", "dictionary of seeds", "'cnn': 3"]),
     ],
     ids=str,
@@ -120,7 +105,7 @@ def test_an_unknown_or_mistyped_argument_is_refused(arguments, parts):
         resolve(**arguments)
 
 
-@pytest.mark.parametrize("key", ["gan.step", "steps", "GAN.steps", "gan", "gan.", "vgg.steps", "cnn.step", "", 1])
+@pytest.mark.parametrize("key", ["steps", "GAN.steps", "gan", "gan.", "vgg.steps", "cnn.step", "", 1])
 def test_an_unknown_override_is_refused_with_the_allowed_names(key):
     with refused(f"override {key!r}", "allowed: classifiers", "gan.steps"):
         resolve(overrides={key: 1})
@@ -138,15 +123,12 @@ def test_what_the_study_sets_itself_cannot_be_overridden(part, field):
 @pytest.mark.parametrize(
     ("key", "value", "hint"),
     [
-        ("gan.steps", "ten", "is str; it must be int"),
         ("gan.steps", True, "is bool; it must be int"),
         ("gan.steps", 2.0, "is float; it must be int"),
         ("gan.lr", "1e-4", "is str; it must be float"),  # what YAML makes of 1e-4
         ("gan.lr", True, "is bool; it must be float"),
-        ("data.contrast", "false", "is str; it must be bool (papermill"),
         ("data.contrast", 0, "is int; it must be bool"),
         ("gan.attention", None, "is NoneType; it must be str"),
-        ("gan.steps", 0, "must be at least 1"),
         ("gan.batch_size", 1, "must be at least 2"),
         ("gan.z_dim", 0, "must be at least 1"),
         ("gan.lr", -1e-4, "must be at least 0"),
@@ -174,13 +156,11 @@ def test_a_value_of_another_type_or_out_of_range_is_refused(key, value, hint):
         resolve(overrides={key: value})
 
 
-def test_a_dataclass_checks_its_values_and_cannot_be_changed():
+def test_a_dataclass_made_directly_checks_its_values_too():
     with refused("lr = -1", "must be at least 0"):
         GanConfig(lr=-1)
     with refused("steps = 'ten'", "must be int"):
         replace(ClassifierConfig(), steps="ten")
-    with pytest.raises(FrozenInstanceError):
-        resolve().gan.steps = 1
 
 
 # Overrides
