@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import shutil
+import stat
 import struct
 import tarfile
 import zipfile
@@ -577,8 +578,21 @@ def test_a_link_in_a_tar_that_leads_outside_is_not_followed(tmp_path, kind, name
     assert read(path)[0].classes == ("cat", "dog")
 
 
-@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
-def test_links_within_a_tar_count_as_in_the_folder(tmp_path, kind, capsys):
+def zip_with_links(path: Path, folder: Path) -> None:
+    """As `zip --symlinks` packs a folder."""
+    with zipfile.ZipFile(path, "w") as z:
+        for file in sorted(folder.rglob("*")):
+            name = file.relative_to(folder).as_posix()
+            if file.is_symlink():
+                link = zipfile.ZipInfo(name)
+                link.external_attr = (stat.S_IFLNK | 0o777) << 16
+                z.writestr(link, os.readlink(file))
+            else:
+                z.write(file, name)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_links_within_an_archive_count_as_in_the_folder(tmp_path, kind, capsys):
     """Regression: 8 + 4 images of a folder were 4 + 4 of its tar, without a word."""
     path = write(tmp_path / "own", photos())
     links = {"cat/a.png": "3.png", "cat/b.png": "../cat/2.png", "cat/c.png": "a.png", "elk": "dog"}
@@ -586,10 +600,14 @@ def test_links_within_a_tar_count_as_in_the_folder(tmp_path, kind, capsys):
     for name, target in links.items():
         (path / name).symlink_to(target)
     os.link(path / "cat/0.png", path / "cat/hard.png")
-    with tarfile.open(tmp_path / f"own.{kind}", f"w:{kind[4:]}") as t:
-        t.add(path, "own")
-    assert len(read(tmp_path / f"own.{kind}", key="tar")[0]) == len(read(path, key="folder")[0]) == 19
-    assert folder.fingerprint(tmp_path / f"own.{kind}") == folder.fingerprint(path)
+    archive = tmp_path / f"own.{kind}"
+    if kind == "zip":
+        zip_with_links(archive, path)
+    else:
+        with tarfile.open(archive, f"w:{kind[4:]}") as t:
+            t.add(path, "own")
+    assert len(read(archive, key="archive")[0]) == len(read(path, key="folder")[0]) == 19
+    assert folder.fingerprint(archive) == folder.fingerprint(path)
     assert capsys.readouterr().err.count("left out are 2 links that lead to no file") == 2
 
 
