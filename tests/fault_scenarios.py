@@ -1,4 +1,4 @@
-"""What test_reliability.py does to real processes: `python fault_scenarios.py SCENARIO`, a JSON line at the end.
+"""What test_reliability.py does to real processes: `python fault_scenarios.py SCENARIO` fails unless all ends well.
 
 Attempts at a run are forked from this process, which has imported everything and started no thread: a child
 is up in milliseconds, and killing it is as real as killing any process.
@@ -29,6 +29,7 @@ checkpoint.SECONDS_BETWEEN, checkpoint.MAX_SHARE = 0.0, float("inf")  # one afte
 GAN = GanConfig(width=8, steps=400, batch_size=16, ema=0.9, lr=1e-3)
 SHORT = replace(GAN, steps=60)
 CLASSIFIER = ClassifierConfig(steps=500, batch_size=16, lr=1e-3)
+RESULTS = results_dir()
 digits = load(DataConfig())
 small = {"train": digits.train, "val": digits.val[:50], "test": digits.test[:50]}
 
@@ -39,10 +40,11 @@ def train(config: GanConfig | ClassifierConfig) -> Run:
     return train_classifier(config, small)
 
 
-def fork(work: Callable[[], object]) -> int:
-    """Runs `work` in a child of this process, whose id it returns; the child's exit status is 0 if `work` succeeds."""
+def fork(folder: str, work: Callable[[], object]) -> int:
+    """Runs `work` with results in `folder` in a child, whose id it returns; its exit status is 0 if `work` succeeds."""
     pid = os.fork()
     if pid == 0:
+        os.environ["RAG_RESULTS"] = str(RESULTS / folder)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         try:
             work()
@@ -57,14 +59,19 @@ def status_of(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kill_from(step: int, work: Callable[[], object], runs: Path, chance: random.Random) -> bool:
-    """Starts `work` and kills it at a random moment after a checkpoint of its own from `step` on; whether it was there.
+def finish(folder: str, config: GanConfig | ClassifierConfig) -> None:
+    """Train to the end, with results in `folder`."""
+    assert status_of(fork(folder, lambda: train(config))) == 0
 
-    `runs`: the folder that it writes to.
+
+def kill_from(step: int, folder: str, config: GanConfig | ClassifierConfig, chance: random.Random) -> bool:
+    """Starts a training and kills it at a random moment after a checkpoint of its own from `step` on.
+
+    Returns whether it was still there.
     """
-    step = max(step, newest(runs) + 1)  # one that is there already may be an earlier attempt's
-    pid = fork(work)
-    while newest(runs) < step:
+    step = max(step, newest(folder) + 1)  # one that is there already may be an earlier attempt's
+    pid = fork(folder, lambda: train(config))
+    while newest(folder) < step:
         if os.waitpid(pid, os.WNOHANG)[0]:
             return False  # it has ended
         time.sleep(0.001)
@@ -73,57 +80,50 @@ def kill_from(step: int, work: Callable[[], object], runs: Path, chance: random.
     return status_of(pid) == -signal.SIGKILL
 
 
-def newest(runs: Path) -> int:
-    """The step of the newest checkpoint in these folders; 0 where there is none."""
-    return max((int(p.stem.split("-")[1]) for p in runs.rglob("checkpoint-*.pt")), default=0)
+def checkpoints(folder: str) -> list[Path]:
+    return list((RESULTS / folder / "runs").rglob("checkpoint-*.pt"))
 
 
-def into(folder: str, work: Callable[[], object]) -> Callable[[], object]:
-    """`work` with a results folder of its own."""
-    base = Path(os.environ["RAG_RESULTS"])
-
-    def moved() -> object:
-        os.environ["RAG_RESULTS"] = str(base / folder)
-        return work()
-
-    return moved
+def newest(folder: str) -> int:
+    """The step of the newest checkpoint there; 0 where there is none."""
+    return max((int(path.stem.split("-")[1]) for path in checkpoints(folder)), default=0)
 
 
-def artefacts(folder: str) -> dict[str, str]:
+def half_written(folder: str) -> list[str]:
+    return [path.name.split("-")[0] for path in (RESULTS / folder / "runs").rglob("*.tmp*")]
+
+
+def artefacts(folder: str) -> dict[str, bytes]:
     """The bytes of everything that the runs under `folder` have left, but for what tells of their time."""
-    runs = Path(os.environ["RAG_RESULTS"]) / folder / "runs"
-    files = [p for p in sorted(runs.rglob("*")) if p.is_file() and p.name != "env.json" and ".locks" not in p.parts]
-    return {p.relative_to(runs).as_posix(): p.read_bytes().hex() for p in files}
+    runs = RESULTS / folder / "runs"
+    files = [p for p in runs.rglob("*") if p.is_file() and p.name != "env.json" and ".locks" not in p.parts]
+    return {p.relative_to(runs).as_posix(): p.read_bytes() for p in files}
 
 
 def attempts(folder: str) -> list[int]:
     """How many attempts each of the runs under `folder` took."""
-    runs = Path(os.environ["RAG_RESULTS"]) / folder / "runs"
-    return [len(json.loads(p.read_text())["attempts"]) for p in runs.rglob("env.json")]
+    return [len(json.loads(p.read_text())["attempts"]) for p in (RESULTS / folder / "runs").rglob("env.json")]
 
 
-def kills() -> dict:
+def kills() -> None:
     """Both trainings, each killed a dozen times at random moments, against the same ones left in peace."""
     chance = random.Random(20230501)
-    n_kills = 0
+    killed = 0
     for config in (GAN, CLASSIFIER):
-        assert status_of(fork(into("calm", lambda c=config: train(c)))) == 0
-        assert status_of(fork(into("other", lambda c=config: train(replace(c, seed=1))))) == 0
-        runs = Path(os.environ["RAG_RESULTS"]) / "stormy" / "runs"
+        finish("calm", config)
+        finish("other", replace(config, seed=1))
         for step in sorted(chance.sample(range(1, 300), 12)):
-            n_kills += kill_from(step, into("stormy", lambda c=config: train(c)), runs, chance)
-        assert status_of(fork(into("stormy", lambda c=config: train(c)))) == 0
-    calm, stormy, other = artefacts("calm"), artefacts("stormy"), artefacts("other")
-    return {
-        "kills": n_kills,
-        "resumed": sum(n - 1 for n in attempts("stormy")),
-        "files": len(calm),
-        "same": calm == stormy,
-        "control_differs": not set(calm.values()) & {v for k, v in other.items() if not k.endswith(".png")},
-    }
+            killed += kill_from(step, "stormy", config, chance)
+        finish("stormy", config)
+    calm, other = artefacts("calm"), artefacts("other")
+    assert killed == sum(n - 1 for n in attempts("stormy")) == 24
+    assert artefacts("stormy") == calm
+    # config, metrics, history and weights; a confusion and the predictions behind it; samples
+    assert len(calm) == 2 * (3 + 1) + 2 + 10
+    assert not set(calm.values()) & {value for name, value in other.items() if not name.endswith(".png")}
 
 
-def killed_while_writing() -> dict:
+def killed_while_writing() -> None:
     """Killed when half of the third checkpoint is on disk."""
     write = storage.write_whole
     written = []
@@ -131,9 +131,8 @@ def killed_while_writing() -> dict:
     def half(path: Path, *content: bytes) -> None:
         written.append(path.name)
         if sum(name.startswith("checkpoint") for name in written) == 3:
-            path.with_name(f"{path.name}.tmp{os.getpid()}").write_bytes(
-                b"".join(content)[: sum(map(len, content)) // 2]
-            )
+            whole = b"".join(content)
+            path.with_name(f"{path.name}.tmp{os.getpid()}").write_bytes(whole[: len(whole) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         write(path, *content)
 
@@ -141,29 +140,24 @@ def killed_while_writing() -> dict:
         storage.write_whole = half
         train(SHORT)
 
-    status = status_of(fork(into("stormy", attempt)))
-    runs = Path(os.environ["RAG_RESULTS"]) / "stormy" / "runs"
-    left = sorted(p.name.split(".tmp")[0].split("-")[0] for p in runs.rglob("*.tmp*"))
-    statuses = [status_of(fork(into(folder, lambda: train(SHORT)))) for folder in ("stormy", "calm")]
-    return {
-        "status": status,
-        "left": left,
-        "statuses": statuses,
-        "same": artefacts("calm") == artefacts("stormy"),
-        "attempts": attempts("stormy"),
-    }
+    assert status_of(fork("stormy", attempt)) == -signal.SIGKILL
+    assert half_written("stormy") == ["checkpoint"]
+    finish("stormy", SHORT)
+    finish("calm", SHORT)
+    assert attempts("stormy") == [2]
+    assert artefacts("stormy") == artefacts("calm")  # what was half written is gone, too
 
 
-def at_once() -> dict:
-    """Four processes ask for the same run at the same time."""
-    answers = Path(os.environ["RAG_RESULTS"])
-    answers.mkdir(parents=True, exist_ok=True)
-    children = [fork(lambda i=i: (answers / f"answer{i}").write_text(str(train(SHORT).reused))) for i in range(4)]
-    statuses = [status_of(pid) for pid in children]
-    return {"statuses": statuses, "reused": sorted((answers / f"answer{i}").read_text() for i in range(4))}
+def at_once() -> None:
+    """Four processes ask for the same run at the same time: one computes it."""
+    answers = [RESULTS / f"answer{i}" for i in range(4)]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    children = [fork(".", lambda a=answer: a.write_text(str(train(SHORT).reused))) for answer in answers]
+    assert [status_of(pid) for pid in children] == [0, 0, 0, 0]
+    assert sorted(answer.read_text() for answer in answers) == ["False", "True", "True", "True"]
 
 
-def full_disk() -> dict:
+def full_disk() -> None:
     """No file may grow beyond 1,000 bytes from the fifty-first step on; then the limit is lifted."""
     import resource
 
@@ -178,42 +172,34 @@ def full_disk() -> dict:
         checkpoint.Steps.log = limited
         train(SHORT)
 
-    status = status_of(fork(into("full", attempt)))
-    runs = Path(os.environ["RAG_RESULTS"]) / "full" / "runs"
-    kept = [p.name for p in runs.rglob("checkpoint-*.pt")]
-    whole = [bool(storage.load_checkpoint(p)) for p in runs.rglob("checkpoint-*.pt")]
-    statuses = [status_of(fork(into(folder, lambda: train(SHORT)))) for folder in ("full", "calm")]
-    return {
-        "status": status,
-        "kept": len(kept),
-        "whole": all(whole),
-        "left": [p.name for p in runs.rglob("*.tmp*")],
-        "statuses": statuses,
-        "same": artefacts("calm") == artefacts("full"),
-    }
+    assert status_of(fork("full", attempt)) == 1
+    assert len([storage.load_checkpoint(path) for path in checkpoints("full")]) == 2  # which are whole
+    assert half_written("full") == []
+    finish("full", SHORT)
+    finish("calm", SHORT)
+    assert artefacts("full") == artefacts("calm")
 
 
-def soak() -> dict:
+def soak() -> None:
     """Fifty short runs: each is killed once at a random moment in a child, then finished in this process."""
     chance = random.Random(7)
     killed, memory, handles = 0, [], []
     for seed in range(50):
         config = replace(GAN if seed % 2 else CLASSIFIER, steps=100, seed=seed)
-        killed += kill_from(chance.randrange(1, 15), lambda c=config: train(c), results_dir() / "runs", chance)
+        killed += kill_from(chance.randrange(1, 15), ".", config, chance)
         train(config)
         memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
         handles.append(len(os.listdir("/proc/self/fd")))
-    runs = results_dir() / "runs"
+    runs = RESULTS / "runs"
+    assert killed == len(list(runs.glob("*-*/metrics.json"))) == 50
+    assert memory[-1] - memory[9] < 20
+    assert handles[-1] == handles[9]
+    # a GAN's and a classifier's
     kinds = {tuple(sorted(p.name for p in run.rglob("*") if p.is_file())) for run in runs.glob("*-*")}
-    return {
-        "killed": killed,
-        "runs": len(list(runs.glob("*-*/metrics.json"))),
-        "memory_growth_mb": memory[-1] - memory[9],
-        "handles": [handles[9], handles[-1]],
-        "files_of_a_run": sorted(kinds),
-        "lock_bytes": sum(p.stat().st_size for p in (runs / ".locks").iterdir()),
-    }
+    assert len(kinds) == 2
+    assert checkpoints(".") == half_written(".") == []
+    assert sum(path.stat().st_size for path in (runs / ".locks").iterdir()) == 0
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]]()))
+    globals()[sys.argv[1]]()

@@ -1,15 +1,51 @@
-"""One training as a run of the store, on images of a test's own."""
+"""What test files of several folders share: own images as files, refusals, and one training as a run of the store."""
 
+import io
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from rag_lib.base import UserError
 from rag_lib.classifiers import train as classifiers
 from rag_lib.data.images import Images
 from rag_lib.gan import train as gans
 from rag_lib.runtime.store import Run, opened
 from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import ClassifierConfig, GanConfig
+
+
+def refused(*parts: object):
+    """Expects a `UserError` of one line that has these parts, in this order."""
+    return pytest.raises(UserError, match=r"\A.*" + ".*".join(re.escape(str(part)) for part in parts) + r".*\Z")
+
+
+def noise(seed: int, height: int = 32, width: int = 32) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def photos(classes: tuple[str, ...] = ("cat", "dog"), n: int = 4, top: str = "", seed: int = 0) -> dict[str, bytes]:
+    """`n` different 32 x 32 PNG files a class, by their paths."""
+    names = [f"{top}{label}/{i}.png" for label in classes for i in range(n)]
+    return {name: encoded(noise(100 * seed + i)) for i, name in enumerate(names)}
+
+
+def write(root: Path, files: Mapping[str, bytes]) -> Path:
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    root.mkdir(parents=True, exist_ok=True)
+    return root
 
 
 def cached(kind: str, config: Checked, fill: Callable[[Path], dict[str, Any]], gan: Run | None = None) -> Run:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import train_gan
+from helpers import refused, train_gan, write
 from torch import nn
 
 from rag_lib.base import ROOT, UserError
@@ -37,21 +37,20 @@ from rag_lib.runtime.files import (
 from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import lock_of, run_id
 from rag_lib.runtime.tables import clean_runs, collect, list_runs
-from rag_lib.settings.config import ClassifierConfig, GanConfig
+from rag_lib.settings.config import GanConfig
 from rag_lib.study.resolve import resolve
-from rag_lib.synthetic.generate import load_generator
 
 on_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at processes in /proc")
 real_signals = pytest.mark.skipif(os.name != "posix", reason="forks and POSIX signals")
 GAN = GanConfig(width=8, steps=12, batch_size=8, ema=0.9)
 
 
-def scenario(name: str) -> dict:
-    """Runs one of tests/fault_scenarios.py in a process of its own."""
+def scenario(name: str) -> str:
+    """Runs one of tests/fault_scenarios.py, which checks what comes of it, in a process of its own; what it says."""
     script = ROOT / "tests" / "fault_scenarios.py"
     done = subprocess.run([sys.executable, script, name], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
+    return done.stderr
 
 
 @pytest.fixture
@@ -85,41 +84,32 @@ class Toy:
         return steps
 
 
+def interrupted(folder: Path, before: int) -> Toy:
+    """A training that was stopped before a step, with a checkpoint of every step until then."""
+    toy = Toy(folder)
+    with pytest.raises(InterruptedError):
+        toy.run(stop_before=before)
+    return toy
+
+
 # kills
 
 
 @real_signals
 @pytest.mark.slow
 def test_a_run_killed_two_dozen_times_ends_with_the_very_same_bytes():
-    found = scenario("kills")
-    assert found["kills"] == found["resumed"] == 24
-    # config, metrics, history and weights; a confusion and the predictions behind it; samples
-    assert found["files"] == 2 * (3 + 1) + 2 + 10
-    assert found["same"]
-    assert found["control_differs"]
+    scenario("kills")
 
 
 @real_signals
 def test_a_kill_within_the_write_of_a_checkpoint_leaves_the_one_before():
-    found = scenario("killed_while_writing")
-    assert found["status"] == -signal.SIGKILL
-    assert found["left"] == ["checkpoint"]
-    assert found["statuses"] == [0, 0]
-    assert found["attempts"] == [2]
-    assert found["same"]
+    scenario("killed_while_writing")
 
 
 @pytest.mark.slow
 @on_linux
 def test_fifty_short_runs_with_kills_leak_no_memory_handles_or_disk():
-    found = scenario("soak")
-    assert found["runs"] == 50
-    assert found["killed"] == 50
-    assert found["memory_growth_mb"] < 20
-    assert found["handles"][0] == found["handles"][1]
-    assert len(found["files_of_a_run"]) == 2
-    assert not [name for names in found["files_of_a_run"] for name in names if "checkpoint" in name or ".tmp" in name]
-    assert found["lock_bytes"] == 0
+    scenario("soak")
 
 
 # signals
@@ -153,6 +143,12 @@ def catches_sigterm(pid: int) -> bool:
     return bool(caught) and bool(int(caught[0].split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
+def kept(results: Path) -> dict:
+    """The one checkpoint that a signal has left."""
+    (path,) = results.rglob("checkpoint-*.pt")
+    return load_checkpoint(path)
+
+
 @on_linux
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_signals_save_a_checkpoint_and_take_their_course(results, number, status):
@@ -164,8 +160,7 @@ def test_signals_save_a_checkpoint_and_take_their_course(results, number, status
     assert "Traceback" not in errors
     if number == signal.SIGINT:
         assert "the same command resumes" in errors
-    (kept,) = results.rglob("checkpoint-*.pt")
-    state = load_checkpoint(kept)
+    state = kept(results)
     assert 0 < state["done"] < 200_000
     assert state["parts"]["adam_g"]["state"][0]["step"] == state["done"]
 
@@ -194,8 +189,7 @@ def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
         manager.interrupt_kernel()
         reply = reply_of(client)
         assert (reply["status"], reply["ename"]) == ("error", "KeyboardInterrupt")
-        (kept,) = results.rglob("checkpoint-*.pt")
-        assert load_checkpoint(kept)["done"] > 0
+        assert kept(results)["done"] > 0
         client.execute("1 + 1")  # the kernel lives on
         assert reply_of(client)["status"] == "ok"
     finally:
@@ -212,8 +206,7 @@ def test_ctrl_c_on_the_notebooks_saves_a_checkpoint_in_the_kernel(results):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command resumes" in errors
-    (kept,) = results.rglob("checkpoint-*.pt")
-    assert load_checkpoint(kept)["done"] > 0
+    assert kept(results)["done"] > 0
 
 
 @pytest.fixture
@@ -232,16 +225,13 @@ def test_an_ignored_signal_stays_ignored(tmp_path, interruptible):
 
 
 def test_a_signal_during_the_last_step_is_not_swallowed(tmp_path, interruptible):
-    class Last(Toy):
-        def run(self) -> Steps:
-            with Steps(self.folder, 1, {"model": self.model}, "toy", "try less") as steps:
-                for _ in steps:
-                    pass
-                signal.raise_signal(signal.SIGINT)  # before the handlers are back in place
-            return steps
+    def run() -> None:
+        with Steps(tmp_path, 1, {"model": nn.Linear(2, 1)}, "toy", "try less") as steps:
+            assert list(steps) == [0]
+            signal.raise_signal(signal.SIGINT)  # before the handlers are back in place
 
     with pytest.raises(KeyboardInterrupt):
-        Last(tmp_path / "toy").run()
+        run()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -250,10 +240,7 @@ def test_a_signal_during_the_last_step_is_not_swallowed(tmp_path, interruptible)
 
 @real_signals
 def test_four_processes_that_ask_for_a_run_at_once_compute_it_once():
-    found = scenario("at_once")
-    assert found["statuses"] == [0, 0, 0, 0]
-    assert found["reused"] == ["False", "True", "True", "True"]
-    assert found["stderr"].count("waiting for it") == 3
+    assert scenario("at_once").count("waiting for it") == 3
 
 
 def test_a_place_without_locks_is_named_and_listing_needs_none(results, digits):
@@ -264,7 +251,7 @@ def test_a_place_without_locks_is_named_and_listing_needs_none(results, digits):
         lock_of(id).mkdir(parents=True)
     assert list(list_runs()["state"]) == ["finished"]
     assert train_gan(GAN, digits.train).reused
-    with pytest.raises(UserError, match=r"\.locks \(Is a directory\); set RAG_RESULTS"):
+    with refused(".locks (Is a directory); set RAG_RESULTS"):
         train_gan(replace(GAN, seed=1), digits.train)
 
 
@@ -307,16 +294,10 @@ def test_cleaning_spares_what_can_be_resumed_and_tidies_what_is_finished(results
 
 @real_signals
 def test_a_full_disk_keeps_the_old_checkpoints_and_says_what_happened():
-    found = scenario("full_disk")
-    assert found["status"] == 1
-    assert found["kept"] == 2
-    assert found["whole"]
-    assert found["left"] == []
-    assert found["statuses"] == [0, 0]
-    assert found["same"]
-    assert "no checkpoint at step 51 (File too large); that of step 50 stays, the training goes on" in found["stderr"]
-    assert "UserError: gan-" in found["stderr"]
-    assert "File too large; make room and start again, what is there is used" in found["stderr"]
+    said = scenario("full_disk")
+    assert "no checkpoint at step 51 (File too large); that of step 50 stays, the training goes on" in said
+    assert "UserError: gan-" in said
+    assert "File too large; make room and start again, what is there is used" in said
 
 
 def truncate(content: bytes) -> bytes:
@@ -328,22 +309,11 @@ def flip_a_bit(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
 
 
-def empty(content: bytes) -> bytes:
-    return b""
-
-
-def another_program(content: bytes) -> bytes:
-    return b"PK" + content
-
-
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, another_program])
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, often, capfd, damage):
     straight = Toy(tmp_path / "straight")
     straight.run()
-    broken = Toy(tmp_path / "broken")
-    with pytest.raises(InterruptedError):
-        broken.run(stop_before=6)
-    newest, older = checkpoints(broken.folder)
+    newest, older = checkpoints(interrupted(tmp_path / "broken", 6).folder)
     newest.write_bytes(damage(newest.read_bytes()))
     again = Toy(tmp_path / "broken")
     steps = again.run()
@@ -355,21 +325,17 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, of
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, often, capfd):
-    one, two = Toy(tmp_path / "one"), Toy(tmp_path / "two")
-    with pytest.raises(InterruptedError):
-        one.run(stop_before=3)
+    one, two = interrupted(tmp_path / "one", 3), Toy(tmp_path / "two")
     checkpoints(one.folder)[0].rename(two.folder / "checkpoint-00000003.pt")
     steps = two.run()
     assert "is a checkpoint of another run (one)" in capfd.readouterr().err
     assert [row["step"] for row in steps.history] == list(range(1, 11))
 
 
-def test_a_checkpoint_of_other_networks_is_refused_before_anything_is_computed(tmp_path, often):
-    toy = Toy(tmp_path / "toy")
-    with pytest.raises(InterruptedError):
-        toy.run(stop_before=3)
+def test_a_checkpoint_of_other_networks_is_refused_before_any_step(tmp_path, often):
+    toy = interrupted(tmp_path / "toy", 3)
     toy.model = nn.Linear(3, 1)
-    with pytest.raises(UserError, match="is from another version of rag_lib; delete its folder to start anew"):
+    with refused("is from another version of rag_lib; delete its folder to start anew"):
         toy.run()
     assert len(checkpoints(toy.folder)) == 2
 
@@ -382,20 +348,11 @@ class Payload:
 def test_a_pickle_with_a_payload_is_not_run(tmp_path):
     path = tmp_path / "checkpoint-00000001.pt"
     save_checkpoint(path, {"parts": Payload()})  # with a SHA-256 that fits
-    with pytest.raises(UserError, match="holds something else than numbers"):
+    with refused("holds something else than numbers"):
         load_checkpoint(path)
     assert not Path(f"{os.environ['RAG_RESULTS']}.ran").exists()
     pickle.loads(pickle.dumps(Payload()))  # the control: it would have run
     assert Path(f"{os.environ['RAG_RESULTS']}.ran").exists()
-
-
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
-def test_damaged_weights_are_refused(tmp_path, digits, damage):
-    path = train_gan(GAN, digits.train).folder / "generator.safetensors"
-    load_generator(path)
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match="damaged"):
-        load_generator(path)
 
 
 def test_every_bit_of_a_file_of_weights_is_covered(tmp_path):
@@ -410,9 +367,12 @@ def test_every_bit_of_a_file_of_weights_is_covered(tmp_path):
             path.write_bytes(good[:position] + bytes([good[position] ^ 1 << bit]) + good[position + 1 :])
             with pytest.raises(UserError):
                 load_weights(path)
+    path.write_bytes(truncate(good))
+    with refused(path, "damaged"):
+        load_weights(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"null", b'{"attempts": ', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
 @pytest.mark.parametrize("name", ["metrics", "config", "env"])
 def test_a_run_with_a_damaged_record_is_named_and_counts_as_unfinished(name, content, digits, results, capsys):
     damaged = train_gan(resolve(preset="smoke").gan, digits.train).folder / f"{name}.json"
@@ -434,20 +394,12 @@ def test_a_run_without_its_weights_is_not_finished(digits, capsys):
 
 
 def test_what_a_kill_left_half_written_is_swept(digits, results):
-    folder = results / "runs" / run_id("gan", GAN)
-    (folder / "samples").mkdir(parents=True)
-    for name in ("checkpoint-00000001.pt.tmp17", "metrics.json.tmp17", "samples/step.png.tmp17"):
-        (folder / name).write_bytes(b"half")
-    train_gan(GAN, digits.train)
-    assert not list(folder.rglob("*.tmp*"))
-
-
-def test_what_a_kill_left_of_a_table_is_swept_by_the_next_writer(digits, results):
+    runs, tables = results / "runs" / run_id("gan", GAN), results / "tables"
+    for path in (runs / "checkpoint-00000001.pt.tmp17", runs / "samples/step.png.tmp17", tables / "t.csv.tmp17"):
+        write(path.parent, {path.name: b"half"})
     run = train_gan(GAN, digits.train)
-    (results / "tables").mkdir()
-    (results / "tables" / "t.csv.tmp17").write_bytes(b"half")
     collect("t", pd.DataFrame([{"run_id": run.id}]), [run])
-    assert sorted(p.name for p in (results / "tables").iterdir()) == ["t.csv", "t_provenance.csv"]
+    assert not list(results.rglob("*.tmp*"))
 
 
 def test_two_writers_of_one_file_never_share_what_is_not_whole_yet(tmp_path, monkeypatch):
@@ -473,60 +425,34 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 2e4])
-def test_a_loss_that_diverges_stops_at_once_and_keeps_the_last_good_checkpoint(tmp_path, often, loss):
+def test_a_loss_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path, often, loss):
     toy = Toy(tmp_path / "toy")
-    with pytest.raises(UserError, match=r"at step 7, .*diverged; the checkpoint of step 6 is kept; try less"):
+    with refused("at step 7, ", "diverged; the checkpoint of step 6 is kept; try less"):
         toy.run(loss_at={6: loss})
     assert [load_checkpoint(p)["done"] for p in checkpoints(toy.folder)] == [6, 5]
 
 
-@pytest.mark.parametrize("often_saved", [False, True])
-def test_a_device_that_runs_behind_is_stopped_by_a_loss_that_exploded_since_the_last_look(
-    tmp_path, request, monkeypatch, often_saved
-):
+def test_a_device_that_runs_behind_is_stopped_at_the_next_look(tmp_path, request, monkeypatch):
     """At the next row of the history, here of every tenth step, or at the next checkpoint, which is not written."""
     monkeypatch.setattr(checkpoint, "BEHIND", ("cpu",))
-    if often_saved:
+    with refused("loss = 20000 at steps 11 to 20,", "there is no checkpoint"):
+        Toy(tmp_path / "one", total=1_000).run(loss_at={12: 2e4})
+    request.getfixturevalue("often")
+    with refused("loss = 20000 at step 13,", "the checkpoint of step 12 is kept"):
+        Toy(tmp_path / "two", total=1_000).run(loss_at={12: 2e4})
+
+
+def test_weights_that_are_not_finite_are_noticed_and_not_saved(tmp_path, request):
+    """At the end, or at a checkpoint; the loss that is logged is still a number."""
+    for toy in (Toy(tmp_path / "one", total=1), Toy(tmp_path / "ten", total=10)):
+        nn.init.constant_(toy.model.weight, float("nan"))
+        with refused("weights that are not finite at step 1"):
+            toy.run(loss_at={0: 1.0})
+        assert checkpoints(toy.folder) == []
         request.getfixturevalue("often")
-    toy = Toy(tmp_path / "toy", total=1_000)
-    where = "step 13, .*; the checkpoint of step 12 is kept" if often_saved else "steps 11 to 20, .*; there is no"
-    with pytest.raises(UserError, match=f"loss = 20000 at {where}"):
-        toy.run(loss_at={12: 2e4})
-
-
-def test_weights_that_are_not_finite_are_not_saved(tmp_path, often):
-    toy = Toy(tmp_path / "toy")
-    with torch.no_grad():
-        toy.model.weight[0, 0] = float("nan")  # while the loss that is logged is still a number
-    with pytest.raises(UserError, match="weights that are not finite at step 1"):
-        toy.run(loss_at={0: 1.0})
-    assert checkpoints(toy.folder) == []
-
-
-def test_weights_that_the_last_step_ruined_are_noticed(tmp_path):
-    toy = Toy(tmp_path / "toy", total=1)
-    with torch.no_grad():
-        toy.model.weight[0, 0] = float("nan")
-    with pytest.raises(UserError, match="weights that are not finite at step 1"):
-        toy.run(loss_at={0: 1.0})
 
 
 # what a run is
-
-
-@pytest.mark.parametrize("change", [{"precision": "fp32"}, {"seed": 1}, {"lr": 2e-4}, {"d_norm": "spectral"}])
-def test_a_changed_config_or_precision_is_another_run(change):
-    assert run_id("gan", replace(GAN, **change)) != run_id("gan", GAN)
-    if "d_norm" not in change:
-        assert run_id("classifier", replace(ClassifierConfig(), **change)) != run_id("classifier", ClassifierConfig())
-
-
-def test_a_finished_run_keeps_no_checkpoint_and_is_not_computed_again(digits, often):
-    first = train_gan(GAN, digits.train)
-    stamp = (first.folder / "metrics.json").stat().st_mtime_ns
-    assert not list(first.folder.glob("checkpoint-*"))
-    assert train_gan(GAN, digits.train).reused
-    assert (first.folder / "metrics.json").stat().st_mtime_ns == stamp
 
 
 def test_a_resumed_runs_surroundings_tell_of_all_its_attempts(digits, often, monkeypatch):
@@ -556,3 +482,4 @@ def test_a_resumed_runs_surroundings_tell_of_all_its_attempts(digits, often, mon
     assert after["started"] == attempts[0]["started"]
     assert after["seconds"] == pytest.approx(sum(a["seconds"] for a in attempts), abs=0.1)
     assert after["seconds"] < 10_000
+    assert checkpoints(folder) == []

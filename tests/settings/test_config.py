@@ -1,25 +1,19 @@
-import re
-from dataclasses import FrozenInstanceError, fields, replace
+"""What can be set: the paper's recipe, presets, datasets and overrides, and what is refused by name."""
+
+from dataclasses import fields, replace
 from pathlib import PurePath
 
 import pytest
-import torch
+from helpers import refused
 
 from rag_lib import study
-from rag_lib.base import UserError
 from rag_lib.classifiers.networks import NETWORKS
 from rag_lib.data.datasets import DATASETS, NAMED
 from rag_lib.gan.attention import ATTENTION
 from rag_lib.gan.losses import LOSSES
-from rag_lib.runtime.optim import adam
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, DataConfig, GanConfig, Settings
 from rag_lib.settings.presets import PRESETS
 from rag_lib.study.resolve import SEEDS_OF_A_DRAW, resolve
-
-
-def one_line(*parts: str) -> str:
-    """The pattern of a message that has these parts, in this order, on its only line."""
-    return r"\A.*" + ".*".join(map(re.escape, parts)) + r".*\Z"
 
 
 def choices_of(config: type, name: str) -> tuple:
@@ -32,31 +26,37 @@ def classifier(settings: Settings, name: str) -> ClassifierConfig:
 
 def section(settings: Settings, name: str):
     """A part of the settings as overrides name it; `classifier` stands for one that has no deltas of its own."""
-    return (
-        getattr(settings, name)
-        if name in ("data", "gan", "quality")
-        else classifier(settings, name.replace("classifier", "resnet18"))
-    )
+    if name in ("data", "gan", "quality"):
+        return getattr(settings, name)
+    return classifier(settings, "resnet18" if name == "classifier" else name)
 
 
 def seeds(settings: Settings) -> dict[str, int]:
     return {config.model: n for config, n in settings.classifiers}
 
 
+# The recipe
+
+OF_BOTH = {"batch_size": 64, "steps": 50_000, "lr": 1e-4, "lr_gamma": 0.85, "weight_decay": 1e-4, "schedule": "step"}
+
+
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
         ("data", {"size": 28, "stored_size": 28, "channels": 1, "rotation": 10.0, "contrast": True}),
-        ("gan", {"z_dim": 100, "batch_size": 64, "steps": 50_000, "lr": 1e-4, "lr_gamma": 0.85, "weight_decay": 1e-4}),
-        ("gan", {"schedule": "step", "attention": "spam", "ema": 0.0}),
-        ("classifier", {"batch_size": 64, "steps": 50_000, "lr": 1e-4, "lr_gamma": 0.85, "weight_decay": 1e-4}),
-        ("classifier", {"schedule": "step", "stem": "imagenet"}),
-        ("cnn", {"batch_size": 64, "steps": 50_000, "lr": 1e-4, "lr_gamma": 0.85, "weight_decay": 1e-4}),
+        ("gan", OF_BOTH | {"z_dim": 100, "attention": "spam", "ema": 0.0}),
+        ("classifier", OF_BOTH | {"stem": "imagenet"}),
+        ("cnn", OF_BOTH),
     ],
 )
 def test_preset_paper_is_the_papers_recipe(part, expected):
     config = section(resolve("mnist", "paper"), part)
     assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_preset_paper_trains_the_papers_five_classifiers_once():
+    names = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
+    assert seeds(resolve("mnist", "paper")) == dict.fromkeys(names, 1)
 
 
 @pytest.mark.parametrize(
@@ -73,91 +73,62 @@ def test_what_the_settings_name_is_what_there_is(registry, names):
     assert set(registry) == set(names)
 
 
-@pytest.mark.parametrize("config", [GanConfig(), ClassifierConfig()], ids=["gan", "classifier"])
-def test_the_recipe_is_trained_by_adam_with_its_rate_and_l2(config):
-    optimizer = adam(torch.nn.Linear(2, 2), config)
-    assert type(optimizer) is torch.optim.Adam
-    assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-4, 1e-4)}
-
-
-def test_preset_paper_trains_the_papers_five_classifiers_once():
-    names = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
-    assert seeds(resolve("mnist", "paper")) == dict.fromkeys(names, 1)
+# Refusals; test_cli.py has more
 
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ({"dataset": "imagenet"}, ["dataset = 'imagenet'", "choose one of", "mnist5k", "folder:PATH"]),
         ({"dataset": "MNIST"}, ["dataset = 'MNIST'", "choose one of", "mnist,"]),
         ({"dataset": "mnist5k\n"}, [r"dataset = 'mnist5k\n'", "choose one of"]),
         ({"dataset": "folder"}, ["dataset = 'folder'", "folder:PATH"]),
         ({"dataset": "folder:"}, ["dataset = 'folder:'", "folder:PATH"]),
         ({"dataset": None}, ["dataset = None", "must be str"]),
-        ({"preset": "fast"}, ["preset = 'fast'", "choose one of paper, quick"]),
         ({"preset": 1}, ["preset = 1", "must be str"]),
-        ({"seed": -1}, ["seed = -1", "must be at least 0"]),
         ({"seed": "0"}, ["seed = '0' is str", "must be int"]),
-        ({"seed": 0.0}, ["seed = 0.0 is float", "must be int"]),
         ({"seed": True}, ["seed = True is bool", "must be int"]),
         ({"overrides": "gan.lr=1e-4"}, ["overrides = 'gan.lr=1e-4' is str", "must be a dictionary", "papermill"]),
         ({"overrides": [("gan.lr", 1e-4)]}, ["is list", "must be a dictionary"]),
-        ({"overrides": 3}, ["overrides = 3 is int", "must be a dictionary"]),
         ({"overrides": ""}, ["overrides = '' is str", "must be a dictionary"]),
+        ({"overrides": {"gan.oversample": True, "gan.labels": "per_class"}}, ["oversample = True does", "'per_class'"]),
+        ({"overrides": {"gan.oversample": True, "gan.labels": "pseudo"}}, ["oversample = True does", "'pseudo'"]),
+        ({"overrides": {"classifiers": {"cnn": 0}}}, ["classifiers['cnn'] (seeds) = 0", "must be at least 1"]),
+        ({"overrides": {"classifiers": {"cnn": "3"}}}, ["classifiers['cnn'] (seeds) = '3' is str", "must be int"]),
+        ({"overrides": {"classifiers": {3: 1}}}, ["classifier = 3 is int", "must be str"]),
+        ({"overrides": {"classifiers": {}}}, ["classifiers = {}", "dictionary of seeds", "'cnn': 3"]),
+        ({"overrides": {"classifiers": None}}, ["classifiers = None", "dictionary of seeds", "'cnn': 3"]),
     ],
     ids=str,
 )
 def test_an_unknown_or_mistyped_argument_is_refused(arguments, parts):
-    with pytest.raises(UserError, match=one_line(*parts)):
+    with refused(*parts):
         resolve(**arguments)
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["gan.step", "steps", "GAN.steps", "gan", "gan.", ".steps", "vgg.steps", "cnn.step", "classifiers.cnn", "", 1],
-)
+@pytest.mark.parametrize("key", ["steps", "GAN.steps", "gan", "gan.", "vgg.steps", "cnn.step", "", 1])
 def test_an_unknown_override_is_refused_with_the_allowed_names(key):
-    with pytest.raises(UserError, match=one_line(f"override {key!r}", "allowed: classifiers", "gan.steps")):
+    with refused(f"override {key!r}", "allowed: classifiers", "gan.steps"):
         resolve(overrides={key: 1})
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        *("data.dataset", "data.content", "gan.data", "gan.seed", "classifier.data"),
-        *("classifier.gan", "classifier.arm", "classifier.model", "classifier.seed", "cnn.seed", "resnet18.arm"),
-    ],
-)
-def test_what_the_study_sets_itself_cannot_be_overridden(key):
-    with pytest.raises(UserError, match=one_line(f"override '{key}'", "allowed: ")) as refusal:
+@pytest.mark.parametrize("field", ["dataset", "content", "data", "gan", "arm", "model", "seed"])
+@pytest.mark.parametrize("part", ["data", "gan", "classifier", "resnet18"])
+def test_what_the_study_sets_itself_cannot_be_overridden(part, field):
+    key = f"{part}.{field}"
+    with refused(f"override '{key}'", "allowed: ") as refusal:
         resolve(overrides={key: 0})
     assert key not in str(refusal.value).partition("allowed: ")[2].split(", ")
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "parts"),
-    [
-        ("gan.steps", "ten", ["steps = 'ten' is str", "must be int"]),
-        ("gan.steps", True, ["steps = True is bool", "must be int"]),
-        ("gan.steps", 2.0, ["steps = 2.0 is float", "must be int"]),
-        ("classifier.batch_size", None, ["batch_size = None is NoneType", "must be int"]),
-        ("gan.lr", "1e-4", ["lr = '1e-4' is str", "must be float"]),  # what YAML makes of 1e-4
-        ("gan.lr", True, ["lr = True is bool", "must be float"]),
-        ("data.rotation", [10], ["rotation = [10] is list", "must be float"]),
-        ("data.contrast", "false", ["contrast = 'false' is str", "must be bool", "papermill"]),
-        ("data.contrast", 0, ["contrast = 0 is int", "must be bool"]),
-        ("gan.attention", None, ["attention = None is NoneType", "must be str"]),
-    ],
-)
-def test_a_value_of_another_type_is_refused(key, value, parts):
-    with pytest.raises(UserError, match=one_line(*parts)):
-        resolve(overrides={key: value})
-
-
-@pytest.mark.parametrize(
     ("key", "value", "hint"),
     [
-        ("gan.steps", 0, "must be at least 1"),
+        ("gan.steps", True, "is bool; it must be int"),
+        ("gan.steps", 2.0, "is float; it must be int"),
+        ("gan.lr", "1e-4", "is str; it must be float"),  # what YAML makes of 1e-4
+        ("gan.lr", True, "is bool; it must be float"),
+        ("data.contrast", 0, "is int; it must be bool"),
+        ("gan.attention", None, "is NoneType; it must be str"),
         ("gan.batch_size", 1, "must be at least 2"),
         ("gan.z_dim", 0, "must be at least 1"),
         ("gan.lr", -1e-4, "must be at least 0"),
@@ -173,46 +144,26 @@ def test_a_value_of_another_type_is_refused(key, value, parts):
         ("data.split_seed", 2**64, "at most"),  # more than PyTorch's generators take
         ("data.channels", 2, "choose one of 1, 3"),
         ("data.stored_size", 64, "choose one of 28, 32"),
+        ("data.size", 32, "larger than data.stored_size = 28"),
         ("gan.attention", "self", "choose one of spam, spam_per_channel, none"),
         ("gan.loss", "wgan", "choose one of non_saturating, minimax"),
         ("classifier.schedule", "linear", "choose one of step, cosine"),
         ("classifier.stem", "mnist", "choose one of imagenet, cifar"),
     ],
 )
-def test_a_value_out_of_range_is_refused(key, value, hint):
-    with pytest.raises(UserError, match=one_line(f"{key.partition('.')[2]} = {value!r}", hint)):
+def test_a_value_of_another_type_or_out_of_range_is_refused(key, value, hint):
+    with refused(f"{key.partition('.')[2]} = {value!r}", hint):
         resolve(overrides={key: value})
 
 
-def test_a_crop_larger_than_the_stored_image_is_refused():
-    with pytest.raises(UserError, match=one_line("data.size = 32", "larger than data.stored_size = 28")):
-        resolve("mnist5k", overrides={"data.size": 32})
-
-
-@pytest.mark.parametrize(
-    ("value", "parts"),
-    [
-        ({"cnn": 0}, ["classifiers['cnn'] (seeds) = 0", "must be at least 1"]),
-        ({"cnn": True}, ["classifiers['cnn'] (seeds) = True is bool", "must be int"]),
-        ({"cnn": "3"}, ["classifiers['cnn'] (seeds) = '3' is str", "must be int"]),
-        ({"cnn": 3, "vgg": 1}, ["classifier = 'vgg'", "choose one of cnn, resnet18", "timm:NAME"]),
-        ({3: 1}, ["classifier = 3 is int", "must be str"]),
-        ({}, ["classifiers = {}", "dictionary of seeds", "'cnn': 3"]),
-        (["cnn"], ["classifiers = ['cnn']", "dictionary of seeds", "'cnn': 3"]),
-        (None, ["classifiers = None", "dictionary of seeds", "'cnn': 3"]),
-    ],
-    ids=str,
-)
-def test_classifiers_other_than_known_names_with_seeds_are_refused(value, parts):
-    with pytest.raises(UserError, match=one_line(*parts)):
-        resolve(overrides={"classifiers": value})
-
-
 def test_a_dataclass_made_directly_checks_its_values_too():
-    with pytest.raises(UserError, match=one_line("lr = -1", "must be at least 0")):
+    with refused("lr = -1", "must be at least 0"):
         GanConfig(lr=-1)
-    with pytest.raises(UserError, match=one_line("steps = 'ten'", "must be int")):
+    with refused("steps = 'ten'", "must be int"):
         replace(ClassifierConfig(), steps="ten")
+
+
+# Overrides
 
 
 @pytest.mark.parametrize(
@@ -225,7 +176,6 @@ def test_a_dataclass_made_directly_checks_its_values_too():
         ("gan.batch_size", 2),
         ("gan.steps", 1),
         ("data.contrast", False),
-        ("classifier.stem", "cifar"),
     ],
 )
 def test_an_override_within_its_bounds_is_taken(key, value):
@@ -234,18 +184,20 @@ def test_an_override_within_its_bounds_is_taken(key, value):
 
 
 @pytest.mark.parametrize("value", [{"cnn": 2}, {"timm:resnet10t": 1, "resnet50": 4}], ids=str)
-def test_the_classifiers_override_replaces_the_presets_in_the_callers_order(value):
+def test_classifiers_replace_the_presets_in_the_callers_order(value):
     assert list(seeds(resolve(preset="quick", overrides={"classifiers": value})).items()) == list(value.items())
 
 
-def test_overrides_win_over_the_preset_and_the_dataset():
+def test_overrides_win_over_the_preset_and_the_dataset_for_one_caller():
+    before = resolve("cifar10", "quick")
     overrides = {"gan.steps": 7, "data.stored_size": 28, "classifier.stem": "imagenet"}
     settings = resolve("cifar10", "quick", overrides=overrides)
     assert (settings.gan.steps, settings.data.stored_size) == (7, 28)
     assert {config.stem for config, _ in settings.classifiers} == {"imagenet"}
     assert settings.data.channels == 3  # what is not overridden stays the dataset's
-    assert settings.gan.lr == resolve("mnist", "quick").gan.lr  # and the preset's
+    assert settings.gan.lr == PRESETS["quick"]["gan.lr"]  # and the preset's
     assert overrides == {"gan.steps": 7, "data.stored_size": 28, "classifier.stem": "imagenet"}
+    assert resolve("cifar10", "quick") == before
 
 
 @pytest.mark.parametrize(
@@ -259,7 +211,7 @@ def test_overrides_win_over_the_preset_and_the_dataset():
     ids=str,
 )
 @pytest.mark.parametrize("preset", ["quick", "paper"])
-def test_an_override_for_all_classifiers_holds_but_where_one_has_its_own(preset, overrides, cnn, resnet18):
+def test_an_override_holds_for_all_classifiers_but_one_with_its_own(preset, overrides, cnn, resnet18):
     settings = resolve(preset=preset, overrides=overrides)
     assert (classifier(settings, "cnn").steps, classifier(settings, "resnet18").steps) == (cnn, resnet18)
 
@@ -279,56 +231,32 @@ def test_the_judge_is_the_cnn_with_its_own_settings_and_real_images(classifiers)
     assert (judge.model, judge.steps, judge.arm, judge.gan, judge.data) == ("cnn", 9, "original", None, settings.data)
 
 
-def test_one_callers_overrides_do_not_reach_the_next_one():
-    before = resolve("mnist", "quick")
-    resolve("mnist", "quick", overrides={"gan.steps": 7, "classifiers": {"cnn": 9}, "data.rotation": 0.0})
-    assert resolve("mnist", "quick") == before
+# Presets and datasets
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_delta_of_a_preset_arrives_and_the_data_stay(preset):
+    settings = resolve("mnist", preset, overrides={"classifiers": {"cnn": 1, "resnet18": 1}})
+    deltas = {key: value for key, value in PRESETS[preset].items() if key != "classifiers"}
+    assert {key: getattr(section(settings, key.split(".")[0]), key.split(".")[1]) for key in deltas} == deltas
+    assert (settings.preset, settings.data, settings.gan.z_dim) == (preset, DataConfig(dataset="mnist"), 100)
+    if preset != "paper":
+        assert seeds(resolve("mnist", preset)) == PRESETS[preset]["classifiers"]
 
 
 @pytest.mark.parametrize(
-    ("preset", "key"), [(preset, key) for preset, deltas in PRESETS.items() for key in deltas if key != "classifiers"]
+    ("value", "preset", "steps"), [("1", "smoke", 8), ("", "paper", 50_000), ("0", "paper", 50_000)]
 )
-def test_each_delta_of_a_preset_arrives(preset, key):
-    settings = resolve("mnist", preset, overrides={"classifiers": {"cnn": 1, "resnet18": 1}})
-    part, _, name = key.rpartition(".")
-    assert getattr(section(settings, part), name) == PRESETS[preset][key]
-
-
-@pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_a_preset_leaves_the_data_and_the_latent_size(preset):
-    settings = resolve("mnist", preset)
-    assert (settings.preset, settings.data, settings.gan.z_dim) == (preset, DataConfig(dataset="mnist"), 100)
-
-
-@pytest.mark.parametrize(("preset", "steps"), [("quick", 5_000), ("short", 2_500), ("smoke", 10)])
-def test_the_short_presets_train_few_classifiers_for_few_steps(preset, steps):
-    settings = resolve("mnist", preset)
-    assert max(config.steps for config in (settings.gan, *(c for c, _ in settings.classifiers))) <= steps
-    assert seeds(settings) == PRESETS[preset]["classifiers"]
-    assert len(seeds(settings)) < 5
-
-
-@pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_rag_smoke_replaces_any_preset_and_keeps_overrides(preset, monkeypatch):
-    smoke = study.settings_for("mnist", "smoke", overrides={"gan.z_dim": 5})
-    monkeypatch.setenv("RAG_SMOKE", "1")
-    settings = study.settings_for("mnist", preset, overrides={"gan.z_dim": 5})
-    assert settings == smoke
-    assert (settings.preset, settings.gan.steps, settings.gan.width, settings.gan.z_dim) == ("smoke", 8, 8, 5)
-
-
-@pytest.mark.parametrize("value", ["", "0"])
-def test_rag_smoke_is_off_unless_it_is_one(value, monkeypatch):
+def test_rag_smoke_of_1_replaces_the_preset_and_keeps_overrides(value, preset, steps, monkeypatch):
     monkeypatch.setenv("RAG_SMOKE", value)
-    assert study.settings_for("mnist", "paper").gan.steps == 50_000
+    settings = study.settings_for("mnist", "paper", overrides={"gan.z_dim": 5})
+    assert (settings.preset, settings.gan.steps, settings.gan.z_dim) == (preset, steps, 5)
 
 
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("mnist5k", (1, 28, 28, "imagenet")),
-        ("mnist", (1, 28, 28, "imagenet")),
-        ("fashion_mnist", (1, 28, 28, "imagenet")),
+        *((name, (1, 28, 28, "imagenet")) for name in ("mnist5k", "mnist", "fashion_mnist")),
         ("cifar10", (3, 32, 28, "cifar")),
         ("cifar10_jpeg", (3, 32, 28, "cifar")),
         ("folder:/photos", (3, 32, 28, "imagenet")),
@@ -343,7 +271,7 @@ def test_a_dataset_brings_its_channels_sizes_and_stem(dataset, expected, preset)
     assert (data.channels, data.stored_size, data.size, *stems) == expected
 
 
-def test_every_part_of_the_settings_sees_the_same_data_and_the_seed_is_the_gans():
+def test_every_part_of_the_settings_sees_the_same_data_and_seed():
     settings = resolve("folder:/photos", seed=5, content="abc", overrides={"data.split_seed": 2})
     configs = [config for config, _ in settings.classifiers]
     assert all(config.data == settings.data for config in (settings.gan, settings.quality.judge, *configs))
@@ -351,10 +279,7 @@ def test_every_part_of_the_settings_sees_the_same_data_and_the_seed_is_the_gans(
     assert (settings.gan.seed, {config.seed for config in configs}) == (5, {2 * SEEDS_OF_A_DRAW})
 
 
-def test_settings_cannot_be_changed_afterwards():
-    settings = resolve()
-    with pytest.raises(FrozenInstanceError):
-        settings.gan.steps = 1
+# Names
 
 
 @pytest.mark.parametrize(
@@ -363,7 +288,6 @@ def test_settings_cannot_be_changed_afterwards():
         ("mnist", "quick", "mnist-quick"),
         ("cifar10_jpeg", "paper", "cifar10_jpeg-paper"),
         ("folder:/a/b c/", "smoke", "folder_b_c-smoke"),
-        ("folder:/a/b c//", "quick", "folder_b_c-quick"),
         ("folder:pictures", "quick", "folder_pictures-quick"),
         ("folder:~/x/flowers.tar.xz", "quick", "folder_flowers.tar.xz-quick"),
         ("folder:/", "quick", "folder_-quick"),
@@ -375,26 +299,8 @@ def test_the_settings_name_is_one_part_of_a_path_without_spaces(dataset, preset,
     assert PurePath(name).parts == (name,)
 
 
-def test_names_tell_datasets_and_presets_apart():
-    datasets = [name if name != "folder" else "folder:/photos" for name in DATASETS]
-    names = {resolve(dataset, preset).name for dataset in datasets for preset in PRESETS}
-    assert len(names) == len(DATASETS) * len(PRESETS)
-
-
-def test_other_seeds_and_overrides_have_names_of_their_own():
+def test_other_datasets_seeds_and_overrides_have_names_of_their_own():
     variants = [{}, {"seed": 1}, {"overrides": {"gan.steps": 5}}, {"overrides": {"gan.steps": 6}}]
-    names = [resolve("mnist", "quick", **variant).name for variant in variants]
-    assert names[0] == "mnist-quick"
-    assert len(set(names)) == 4
-    assert resolve("folder:/x/mnist", "quick").name not in names
-
-
-def test_an_override_for_a_classifier_that_is_not_trained_is_refused():
-    with pytest.raises(UserError, match=one_line("override 'resnet50.steps' is of no use", "resnet18")):
-        resolve(preset="quick", overrides={"resnet50.steps": 5})
-
-
-@pytest.mark.parametrize("labels", ["per_class", "pseudo"])
-def test_oversampling_is_refused_where_it_would_do_nothing(labels):
-    with pytest.raises(UserError, match=f"gan.oversample = True does nothing with gan.labels = '{labels}'"):
-        resolve(preset="smoke", overrides={"gan.oversample": True, "gan.labels": labels})
+    names = {resolve("mnist", "quick", **variant).name for variant in variants}
+    names |= {resolve(dataset, "quick").name for dataset in ("fashion_mnist", "folder:/x/mnist", "folder:/photos")}
+    assert len(names) == 7
