@@ -183,13 +183,25 @@ def test_the_plan_has_the_studys_own_runs_in_order_of_worth_without_those_that_s
     assert [job.id for job in tables.plan("paper")] == [*mixed.needs, mixed.id]
 
 
-def test_a_run_is_taken_once_after_what_it_needs_and_never_after_its_generator_has_failed(gpu, tmp_path):
-    planned = gpu.gpu_tables.plan("smoke")[:5]
-    taken = gpu.gpu_tables.taken(planned, tmp_path)
-    gan, judge = next(taken), next(gpu.gpu_tables.taken(planned, tmp_path))  # another process
-    assert [gan, judge] == planned[:2]
-    (tmp_path / gan.id).write_text("it diverged")
+def test_a_run_is_taken_once_and_never_without_what_it_needs(gpu, tmp_path):
+    tables, planned = gpu.gpu_tables, gpu.gpu_tables.plan("smoke")[:5]
+    taken, beside = tables.taken(planned, tmp_path), tables.taken(planned, tmp_path)  # of another process
+    assert [next(taken), next(beside)] == planned[:2]
+    for job in planned[:2]:
+        tables.record_of(job.id, tmp_path).write_text("it diverged")
     assert list(taken) == []
+
+
+def test_a_run_whose_process_is_killed_is_taken_again(gpu, tmp_path):
+    """Regression: it stayed taken, and whatever needed it waited until the minutes were over."""
+    tables, planned = gpu.gpu_tables, gpu.gpu_tables.plan("smoke")[:2]
+    if not (pid := os.fork()):
+        try:
+            next(tables.taken(planned, tmp_path))
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert next(tables.taken(planned, tmp_path)) == planned[0]
 
 
 def test_a_run_that_fails_is_listed_and_only_an_error_of_the_user_lets_its_process_go_on(gpu, monkeypatch, tmp_path):
