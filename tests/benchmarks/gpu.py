@@ -24,23 +24,24 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import bench  # beside this file, as are gpu_tables, plain and costs
+import gpu_tables
+import plain
 import torch
+from costs import random_images
 
 from rag_lib.classifiers import train as train_classifier
 from rag_lib.gan import train as train_gan
-from rag_lib.runtime import steps as checkpoint
+from rag_lib.runtime import steps
 from rag_lib.runtime.files import checkpoints, load_weights, newest
 from rag_lib.runtime.numerics import pick_device
 from rag_lib.runtime.provenance import environment
-from rag_lib.runtime.store import Run, opened, run_folder, run_id
+from rag_lib.runtime.store import Run, run_folder, run_id
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, GanConfig
 from rag_lib.study.resolve import resolve
 
-sys.path.insert(0, str(Path(__file__).parent))
-import bench  # beside this file
-import gpu_tables
-import plain
-from costs import random_images, synchronize
+sys.path.append(str(Path(__file__).parents[1]))  # for helpers.py
+import helpers
 
 SPAWN = gpu_tables.SPAWN
 WARM_UP = 10  # steps, and at least as many are measured
@@ -50,34 +51,18 @@ class EnoughError(Exception):
     """Ends a training that has been measured."""
 
 
-class Clock:
-    """Stands in for the progress counter: times steps for `seconds` after a warm-up, then ends the training."""
-
-    def __init__(self, seconds: float, begin: Callable[[], object]):
-        self.seconds, self.begin, self.steps, self.seconds_a_step = seconds, begin, -WARM_UP, 0.0
-
-    def update(self, n: int, settle: Callable[[], None] = lambda: None) -> None:
-        self.steps += n
-        if self.steps == 0:
-            synchronize()
-            self.begin()
-            self.start = time.perf_counter()
-        elif self.steps >= WARM_UP and time.perf_counter() - self.start >= self.seconds:
-            synchronize()  # what is still queued belongs to these steps
-            self.seconds_a_step = (time.perf_counter() - self.start) / self.steps
-            raise EnoughError
-
-    def set_postfix_str(self, text: str, refresh: bool = False) -> None:
-        pass
-
-
 def rate(
     config: GanConfig | ClassifierConfig, loop: str, seconds: float, begin: Callable[[], object] = lambda: None
 ) -> float:
-    clock = Clock(seconds, begin)
+    measured: list[float] = []
+
+    def end(seconds_a_step: float) -> None:
+        measured.append(seconds_a_step)
+        raise EnoughError
+
     with suppress(EnoughError):
-        bench.train(replace(config, steps=50_000), loop, clock)
-    return round(config.batch_size / clock.seconds_a_step, 1)
+        bench.train(replace(config, steps=50_000), loop, bench.Clock(seconds, WARM_UP, begin, end))
+    return round(config.batch_size / measured[0], 1)
 
 
 @contextmanager
@@ -109,14 +94,9 @@ def train(config: GanConfig | ClassifierConfig) -> Run:
     """A training as the study does it, to its end, on random images that are the same in every process."""
     torch.manual_seed(0)
     images = random_images(config.data)
-    of_gan = isinstance(config, GanConfig)
-    with opened("gan" if of_gan else "classifier", config) as run:
-        if of_gan and not run.reused:
-            run.metrics.update(train_gan.train_gan(config, images, run.folder))
-        elif not run.reused:
-            tested = {"train": images, "test": images[:250]}
-            run.metrics.update(train_classifier.train_classifier(config, tested, run.folder))
-    return run
+    if isinstance(config, GanConfig):
+        return helpers.train_gan(config, images)
+    return helpers.train_classifier(config, {"train": images, "test": images[:250]})
 
 
 def seconds_to_its_end(config: GanConfig | ClassifierConfig) -> float:
@@ -124,7 +104,7 @@ def seconds_to_its_end(config: GanConfig | ClassifierConfig) -> float:
 
 
 def train_with_checkpoints(config: GanConfig) -> None:
-    checkpoint.SECONDS_BETWEEN, checkpoint.MAX_SHARE = 0.0, 1.0  # after every step
+    steps.SECONDS_BETWEEN, steps.MAX_SHARE = 0.0, 1.0  # after every step
     train(config)
 
 
