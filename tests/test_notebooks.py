@@ -176,7 +176,7 @@ def test_a_kernel_that_dies_is_named_in_one_line(notebook, tmp_path):
         run_notebook("one", tmp_path / "out.ipynb", {})
 
 
-def test_papermill_works_from_inside_the_notebooks_folder_without_an_output_path(results):
+def test_papermill_works_from_inside_the_folder_without_an_output_path(results):
     """A notebook on its own, too: nothing has been computed before."""
     command = [sys.executable, "-m", "papermill", "03_classify.ipynb", "-p", "preset", "smoke"]
     done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True, stdin=subprocess.DEVNULL)

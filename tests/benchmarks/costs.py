@@ -5,11 +5,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from plain import classifier_step  # beside this file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -93,15 +94,7 @@ def bare_step(config: GanConfig | ClassifierConfig) -> tuple[Callable[[], None],
         return step, [G, D, adam_g, adam_d]
     model = on_device(build(config, 10)).train()
     optimizer = adam(model, config)
-
-    def step() -> None:
-        with autocast(precision, device):
-            logits = model(x)
-        optimizer.zero_grad()
-        F.cross_entropy(logits.float(), y).backward()
-        optimizer.step()
-
-    return step, [model, optimizer]
+    return partial(classifier_step(model, optimizer, precision), x, y), [model, optimizer]
 
 
 def operations(config: GanConfig | ClassifierConfig) -> float:

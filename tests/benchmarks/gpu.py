@@ -68,15 +68,12 @@ def rate(
 @contextmanager
 def plain_calls() -> Iterator[None]:
     """Our loops without a graph."""
-    with ExitStack() as stack:
-        for module in (train_gan, train_classifier):
-            stack.enter_context(mock.patch.object(module, "captured", lambda step, *_: step))
+
+    def captured(step: Callable, *_: Any) -> Callable:
+        return step
+
+    with mock.patch.object(train_gan, "captured", captured), mock.patch.object(train_classifier, "captured", captured):
         yield
-
-
-def rate_of_plain_calls(config: GanConfig | ClassifierConfig, seconds: float) -> float:
-    with plain_calls():
-        return rate(config, "ours", seconds)
 
 
 def profile(config: GanConfig | ClassifierConfig) -> str:
@@ -169,24 +166,25 @@ def check(preset: str, seconds: float, out: Path) -> int:
             print(what, measured, found, flush=True)
             return found
 
+        def enter_rates(measured: str, loop: str) -> dict[str, Any]:
+            return {name: enter(name, f"{measured}, images/s", rate, of, loop, seconds) for name, of in kinds.items()}
+
         table.writerow(("what", "measured", "value"))
         for name, value in machine().items():
             enter("machine", name, str, value)
         for name, config in kinds.items():
             enter(name, "seconds of a training to its end", seconds_to_its_end, replace(config, steps=WARM_UP))
-        ours = {name: enter(name, "ours, images/s", rate, config, "ours", seconds) for name, config in kinds.items()}
-        for name, config in kinds.items():
-            enter(name, "ours without a graph, images/s", rate_of_plain_calls, config, seconds)
+        ours = enter_rates("ours", "ours")
+        with plain_calls():
+            enter_rates("ours without a graph", "ours")
         enter("GAN", "killed and resumed", killed_and_resumed, replace(settings.gan, steps=6 * WARM_UP))
         for name in ("GAN", "cnn"):
             short = replace(kinds[name], steps=20 * WARM_UP)
             enter(name, f"plain calls against a graph, {short.steps} steps", by_graph_and_plain_call, short)
-        for name, config in kinds.items():
-            enter(name, "plain, images/s", rate, config, "plain", seconds)
+        enter_rates("plain", "plain")
         slowest = min(kinds, key=lambda name: ours[name] if isinstance(ours[name], float) else math.inf)
         enter(slowest, "profile, characters", lambda: (out / "profile.txt").write_text(profile(kinds[slowest])))
-        for name, config in kinds.items():
-            enter(name, "plain_bf16, images/s", rate, config, "plain_bf16", seconds)
+        enter_rates("plain_bf16", "plain_bf16")
     return len(failures)
 
 
