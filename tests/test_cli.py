@@ -1,7 +1,10 @@
 """`python -m rag_lib`: the same studies, and one line for what the user can mend."""
 
+import os
+import shutil
 import subprocess
 import sys
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -62,7 +65,11 @@ REFUSED = {
     "classify --set gan.step=5": "override 'gan.step' is unknown; did you mean gan.steps? allowed: ",
     "classify --set gan.steps": "--set 'gan.steps' must be FIELD=VALUE",
     "classify --set gan.steps=ten": "steps = 'ten' is str; it must be int",
+    "classify --set data.contrast=false": "contrast = 'false' is str; it must be bool",
     "classify --set classifier.share=0.3": "override 'classifier.share' is unknown",
+    "classify --set gan.labels=none": "gan.labels = 'none' is unknown; choose one of conditional",
+    "classify --set resnet50.steps=5": "override 'resnet50.steps' is of no use: resnet50 is not among the classifiers",
+    "classify --set classifiers={'cnnn':1}": "classifier = 'cnnn' is unknown; choose one of cnn, ",
     "classify --set classifiers={'timm:nope':1}": "timm has no model 'nope'",
     "classify --set classifiers={{'cnn':1}}": "must be a dictionary of seeds, as in --set",
     f"classify --set classifiers={'[' * 1000}": "must be a dictionary of seeds",
@@ -74,9 +81,11 @@ REFUSED = {
     "low-data --n-real 5": "data.n_real = 5 is out of range",
     "low-data --n-real 4000": "it must be at least 10 and at most 3500",
     "ablation --factors colour": "factors = 'colour' is unknown; choose one of attention, output",
+    "ablation --arms generatd": "arm = 'generatd' is unknown",
     "ablation --arms original,mixed": "must be one arm with generated images",
     "RAG_SMOKE=yes train": "RAG_SMOKE = 'yes' is unknown",
     "RAG_DEVICE=toaster train": "RAG_DEVICE = 'toaster'",
+    "RAG_DEVICE=meta train": "RAG_DEVICE = 'meta' cannot be used here",
     "RAG_PROGRESS=loud train": "RAG_PROGRESS = 'loud'",
     "RAG_RESULTS=/dev/null/here train": "/dev/null/here cannot be written to; set RAG_RESULTS to a folder",
 }
@@ -105,22 +114,39 @@ def test_the_command_works_from_any_folder(tmp_path):
 
 @pytest.fixture
 def own(tmp_path):
-    """A folder of two classes with four images each."""
+    """A folder of two classes with four images each, and a file that is no image."""
     folder = tmp_path / "own"
     for label in ("cat", "dog"):
         (folder / label).mkdir(parents=True)
         for i in range(4):
             Image.new("RGB", (32, 32), (i, i, i)).save(folder / label / f"{i}.png")
+    (folder / "cat" / "notes.txt").touch()
     return folder
 
 
+def lead_outside(own):
+    shutil.rmtree(own)
+    with ZipFile(own, "w") as archive:
+        archive.writestr("../cat/0.png", b"")
+
+
+UNUSABLE = {
+    "only the class 'cat'": lambda own: shutil.rmtree(own / "dog"),
+    "leads outside the archive": lead_outside,
+    "cat/0.png cannot be read": lambda own: os.truncate(own / "cat" / "0.png", 60),
+    "cat/0.png cannot be read as an image": lambda own: (own / "cat" / "0.png").write_bytes(b"not an image"),
+    "dog/0.png is 5 x 40 pixels": lambda own: Image.new("RGB", (5, 40)).save(own / "dog" / "0.png"),
+}
+
+
+@pytest.mark.parametrize("message", UNUSABLE)
 @pytest.mark.parametrize("command", ["train", "notebooks"])
-def test_unusable_own_images_get_one_line_before_any_work(command, own, tmp_path, results, capsys):
-    (own / "cat" / "bad.png").write_bytes(b"not an image")
+def test_unusable_own_images_get_one_line_before_any_work(command, message, own, tmp_path, results, capsys):
+    UNUSABLE[message](own)
     assert main([command, "--preset", "smoke", "--dataset", f"folder:{own}"]) == 2
     *told, error = capsys.readouterr().err.splitlines()
-    assert "cat/bad.png cannot be read as an image" in error
-    assert all(line.startswith(str(tmp_path)) for line in told)  # what classes there are
+    assert message in error
+    assert all(line.startswith(str(tmp_path)) for line in told)  # what classes there are, and what is left out
     assert not (results / "runs").exists()
 
 

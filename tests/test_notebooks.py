@@ -84,10 +84,14 @@ def test_make_study_shows_progress_and_ends_with_the_table(made):
     assert Path(figure.split()[1]).exists()
 
 
-DRAWN = [["gan_curves", "training_samples", "attention"], ["gallery", "gan_test"], ["accuracy", "confusion"]]
+DRAWN = {
+    "01_train_gan": ["gan_curves", "training_samples", "attention"],
+    "02_gallery": ["gallery", "gan_test"],
+    "03_classify": ["accuracy", "confusion"],
+}
 
 
-@pytest.mark.parametrize(("name", "figures"), zip(NOTEBOOKS, DRAWN, strict=True), ids=NOTEBOOKS)
+@pytest.mark.parametrize(("name", "figures"), DRAWN.items(), ids=DRAWN)
 def test_make_study_leaves_each_notebook_executed_and_its_figures(name, figures, made):
     executed = made.folder / "notebooks" / f"{name}-mnist5k-smoke.ipynb"
     assert str(executed) in made.printed
@@ -123,9 +127,17 @@ def test_a_bad_parameter_stops_a_notebook_with_one_line(tmp_path, results):
     assert not (results / "runs").exists()
 
 
-def test_a_bad_value_is_refused_before_any_work(execute, results):
-    with pytest.raises(UserError, match=r"\Asteps = 'ten' is str; it must be int\Z"):
-        execute(FILES[0], gan_steps="ten")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("steps", "parameter 'steps' is unknown"),
+        ("gan_steps", "gan.steps = 'ten' is str; it must be int"),
+        ("overrides", "overrides = 'ten' is str; it must be a dictionary"),
+    ],
+)
+def test_a_bad_parameter_is_refused_before_any_work(name, message, execute, results):
+    with pytest.raises(UserError, match=rf"\A{message}.*\Z"):
+        execute(FILES[0], **{name: "ten"})
     assert not (results / "runs").exists()
 
 

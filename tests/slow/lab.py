@@ -47,8 +47,7 @@ def serve(folder: Path, home: Path, **environment: str) -> Iterator[str]:
     """
     (home / "labconfig").mkdir(parents=True)
     (home / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
-    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    places += ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")  # the others lie in these
     inherited = {name: value for name, value in os.environ.items() if name not in ("RAG_PROGRESS", "JPY_SESSION_NAME")}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
