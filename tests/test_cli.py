@@ -148,6 +148,7 @@ def test_unusable_own_images_get_one_line_before_any_work(command, message, own,
     assert message in error
     assert all(line.startswith(str(tmp_path)) for line in told)  # what classes there are, and what is left out
     assert not (results / "runs").exists()
+    assert not (results / "notebooks").exists()
 
 
 def test_relative_folders_of_the_environment_start_at_the_repository(tmp_path, monkeypatch):

@@ -35,9 +35,9 @@ PAUSE = 0.1  # seconds
 
 
 class Clock:
-    """Stands in for the progress counter: times steps for `seconds` after a warm-up, and as many again at least.
+    """Stands in for the progress counter: after `warm_up` steps it times at least as many, for `seconds`.
 
-    `begin` is called before the first of them, `end` with the seconds a step behind the last; then it begins anew.
+    `begin` is called before the first of these, `end` with the seconds a step after the last; then it begins anew.
     """
 
     def __init__(self, seconds: float, warm_up: int, begin: Callable[[], object], end: Callable[[float], object]):

@@ -12,19 +12,12 @@ import lab
 import nbformat
 import pytest
 from committed import code_cells, outputs_of
-from nbformat.v4 import new_code_cell
 
 from rag_lib.base import ROOT
 
 pytestmark = pytest.mark.slow
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GALLERY = ALL[1]
-BAR = """import os, time
-from rag_lib.runtime.progress import progress
-with progress(3, "three") as counter:
-    counter.update(3)
-    time.sleep(1)
-os.environ["JPY_SESSION_NAME"]"""
 
 PICTURES = ".jp-OutputArea-output img"
 # Keeps in window.bars whether there ever was one, in window.album every picture that has ever stood in an output.
@@ -107,28 +100,16 @@ def test_make_lab_opens_a_page_that_says_where_to_start(browser, tmp_path):
         page.close()
 
 
-def test_progress_is_a_bar_in_jupyterlab(opened, tmp_path):
-    path = tmp_path / "bar.ipynb"
-    source = nbformat.read(ALL[0], as_version=4)  # for its kernel
-    source.cells = [new_code_cell(BAR)]
-    nbformat.write(source, path)
-    notebook = opened(path)
-    notebook.page.evaluate(WATCH)
-    notebook.run_all()
-    assert notebook.page.evaluate("window.bars")
-    assert notebook.page.get_by_text(re.compile("three: 3 of 3 steps")).is_visible()
-    bar, name = outputs_of(notebook.save())
-    assert bar.data.keys() == {"text/plain"}  # which needs no kernel
-    assert path.name in name.data["text/plain"]
-
-
-def test_the_figure_of_the_training_moves_and_one_remains(opened):
+def test_progress_is_a_bar_and_the_trainings_figure_moves(opened):
     notebook = opened(ALL[0], "\ngan_steps = 1_500", RAG_SMOKE="1")
     notebook.page.evaluate(WATCH)
     notebook.run_all()
+    assert notebook.page.evaluate("window.bars")
+    assert notebook.page.get_by_text(re.compile("1500 of 1500 steps")).is_visible()
     training = next(cell for cell in code_cells(notebook.save()) if "study.run_gan" in cell.source)
-    shown = [output.data for output in training.outputs if output.output_type == "display_data"]  # not the warnings
-    assert ["image/png" in data for data in shown] == [False, True]  # the progress, then the figure
+    bar, figure = [output.data for output in training.outputs if output.output_type == "display_data"]  # no warnings
+    assert bar.keys() == {"text/plain"}  # which needs no kernel
+    assert "image/png" in figure
     left = notebook.page.locator(PICTURES).count()
     assert notebook.page.evaluate("window.album.size") >= left + 2  # two at least have been replaced
 
