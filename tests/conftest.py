@@ -34,18 +34,9 @@ def digits():
 def committed(tmp_path_factory):
     """The results folder as it is committed: a study of one's own may have changed the working copy."""
     folder = tmp_path_factory.mktemp("committed")
+    wanted = [f"results/{name}" for name in ("studies.toml", "tables", "samples")]
     try:
-        command = [
-            "git",
-            "-C",
-            str(ROOT),
-            "archive",
-            "HEAD",
-            "results/studies.toml",
-            "results/tables",
-            "results/samples",
-        ]
-        tar = subprocess.run(command, capture_output=True, check=True).stdout
+        tar = subprocess.run(["git", "archive", "HEAD", *wanted], cwd=ROOT, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("needs git and a clone to read the committed tables")
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:

@@ -31,10 +31,10 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 OWN_IMAGES = TEXTS["docs/own-images.md"]
 
 
-def blocks(*languages: str) -> dict[tuple[str, str], None]:
-    """The blocks of code in these languages with their documents, in order."""
-    found = [(name, *match.groups()) for name, text in TEXTS.items() for match in BLOCK.finditer(text)]
-    return {(name, code): None for name, language, code in found if language in languages}
+def blocks(*languages: str) -> list[str]:
+    """The blocks of code in these languages, in order, each once."""
+    found = [match.groups() for text in TEXTS.values() for match in BLOCK.finditer(text)]
+    return list(dict.fromkeys(code for language, code in found if language in languages))
 
 
 def prose(path: Path) -> str:
@@ -53,8 +53,8 @@ def anchors(path: Path) -> set[str]:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_relative_links_lead_to_files_and_their_anchors(name):
     path = DOCUMENTS[name]
-    targets = re.findall(r'\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)|(?:src|href)="([^"]+)"', prose(path), flags=re.M)
-    for target in filter(None, (part for parts in targets for part in parts)):
+    links = re.finditer(r'\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)|(?:src|href)="([^"]+)"', prose(path), flags=re.M)
+    for target in (link[link.lastindex] for link in links):
         if not re.match(r"https?:|mailto:", target):
             file, _, anchor = target.partition("#")
             there = path.parent / file if file else path
@@ -62,12 +62,7 @@ def test_relative_links_lead_to_files_and_their_anchors(name):
             assert not anchor or anchor in anchors(there), target
 
 
-SHELL = {(name, line): None for name, code in blocks("", "sh") for line in code.replace("\\\n", " ").splitlines()}
-
-
-@pytest.mark.parametrize(("name", "line"), [at for at in SHELL if "-m rag_lib " in at[1]])
-def test_commands_are_understood(name, line):
-    understand(line)
+LINES = dict.fromkeys(line for code in blocks("", "sh") for line in code.replace("\\\n", " ").splitlines())
 
 
 def understand(line: str) -> None:
@@ -79,9 +74,14 @@ def understand(line: str) -> None:
         resolve(**{key: given[key] for key in known})
 
 
+@pytest.mark.parametrize("line", [line for line in LINES if "-m rag_lib " in line])
+def test_commands_are_understood(line):
+    understand(line)
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
-@pytest.mark.parametrize(("name", "line"), [at for at in SHELL if at[1].startswith("make ")])
-def test_make_knows_the_targets_and_gives_them_options_that_exist(name, line):
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make ")])
+def test_make_knows_the_targets_and_gives_them_options_that_exist(line):
     command = ["make", "--dry-run", *shlex.split(line, comments=True)[1:]]
     planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert planned.returncode == 0, planned.stderr
@@ -129,7 +129,7 @@ def test_the_chinese_readme_says_nothing_that_the_english_documents_do_not():
 
 def block(word: str, generator: Run | None = None) -> str:
     """The Python code with this word in it, with a run of the test's own in place of the document's."""
-    (code,) = {code for _, code in blocks("python") if word in code}
+    (code,) = [code for code in blocks("python") if word in code]
     return re.sub(r'load_generator\("[^"]+"\)', f"load_generator({str(generator and generator.folder)!r})", code)
 
 

@@ -17,7 +17,8 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
-from committed import code_cells, html_of, parameters_of
+from committed import code_cells, html_of, outputs_of, parameter_cell, parameters_of
+from nbformat import v4
 from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
 
@@ -83,14 +84,14 @@ def test_make_study_shows_progress_and_ends_with_the_table(made):
     assert Path(figure.split()[1]).exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "figures"),
-    [
-        ("01_train_gan", ["gan_curves", "training_samples", "attention"]),
-        ("02_gallery", ["gallery", "gan_test"]),
-        ("03_classify", ["accuracy", "confusion"]),
-    ],
-)
+DRAWN = {
+    "01_train_gan": ["gan_curves", "training_samples", "attention"],
+    "02_gallery": ["gallery", "gan_test"],
+    "03_classify": ["accuracy", "confusion"],
+}
+
+
+@pytest.mark.parametrize(("name", "figures"), DRAWN.items(), ids=DRAWN)
 def test_make_study_leaves_each_notebook_executed_and_its_figures(name, figures, made):
     executed = made.folder / "notebooks" / f"{name}-mnist5k-smoke.ipynb"
     assert str(executed) in made.printed
@@ -99,17 +100,20 @@ def test_make_study_leaves_each_notebook_executed_and_its_figures(name, figures,
     for figure in figures:
         assert (made.folder / "figures" / f"{figure}-mnist5k-smoke.png").stat().st_size > 1_000
         assert f"{figure}-mnist5k-smoke.png" in made.printed
-    outputs = [output for cell in code_cells(executed) for output in cell.outputs]
-    images = [output.metadata.get("image/png", {}) for output in outputs if "image/png" in output.get("data", {})]
+    images = [o.metadata.get("image/png", {}) for o in outputs_of(executed) if "image/png" in o.get("data", {})]
     assert images
     assert all(image.get("alt", "").endswith(".") for image in images)  # for those who do not see it
 
 
 def test_the_command_line_reuses_what_the_notebooks_computed(made, results):
     shutil.copytree(made.folder, results)
-    files = {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
+
+    def files() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
+
+    before = files()
     assert main(["classify", "--preset", "smoke"]) == 0
-    assert files == {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
+    assert files() == before
     assert len(pd.read_csv(results / "tables" / "classify.csv")) == 5
 
 
@@ -124,21 +128,16 @@ def test_a_bad_parameter_stops_a_notebook_with_one_line(tmp_path, results):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("name", "message"),
     [
-        ({"steps": "ten"}, "parameter 'steps' is unknown"),
-        ({"gan_steps": "ten"}, "steps = 'ten' is str; it must be int"),
-        ({"dataset": "mnits"}, "dataset = 'mnits' is unknown; choose one of "),
-        ({"overrides": {"data.contrast": "false"}}, "contrast = 'false' is str; it must be bool"),
-        ({"overrides": "gan.lr"}, "overrides = 'gan.lr' is str; it must be a dictionary"),
+        ("steps", "parameter 'steps' is unknown"),
+        ("gan_steps", "gan.steps = 'ten' is str; it must be int"),
+        ("overrides", "overrides = 'ten' is str; it must be a dictionary"),
     ],
-    ids=["unknown", "int", "dataset", "bool", "no-dictionary"],
 )
-def test_a_bad_parameter_is_refused_before_any_work(parameters, message, execute, results):
-    with pytest.raises(UserError) as error:
-        execute(FILES[0], **parameters)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+def test_a_bad_parameter_is_refused_before_any_work(name, message, execute, results):
+    with pytest.raises(UserError, match=rf"\A{message}.*\Z"):
+        execute(FILES[0], **{name: "ten"})
     assert not (results / "runs").exists()
 
 
@@ -153,13 +152,10 @@ def notebook(tmp_path, monkeypatch):
     monkeypatch.setattr("rag_lib.notebook.ROOT", tmp_path)
 
     def write(parameters: str, code: str) -> None:
-        cells = [
-            nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-            nbformat.v4.new_code_cell(code),
-        ]
+        cells = [v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}), v4.new_code_cell(code)]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         (tmp_path / "notebooks").mkdir()
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / "one.ipynb")
+        nbformat.write(v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / "one.ipynb")
 
     return write
 
@@ -192,7 +188,7 @@ def test_a_kernel_that_dies_is_named_in_one_line(notebook, tmp_path):
         run_notebook("one", tmp_path / "out.ipynb", {})
 
 
-def test_papermill_works_from_inside_the_notebooks_folder_without_an_output_path(results):
+def test_papermill_works_from_inside_the_folder_without_an_output_path(results):
     """A notebook on its own, too: nothing has been computed before."""
     command = [sys.executable, "-m", "papermill", "03_classify.ipynb", "-p", "preset", "smoke"]
     done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -202,50 +198,48 @@ def test_papermill_works_from_inside_the_notebooks_folder_without_an_output_path
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
-def test_committed_notebooks_are_executed_small_and_tell_a_story(path):
-    cells = nbformat.read(path, as_version=4).cells
-    code = code_cells(path)
+def test_a_committed_notebook_is_executed_small_and_tells_a_story(path):
+    first, *_ = nbformat.read(path, as_version=4).cells
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+    code, outputs = code_cells(path), outputs_of(path)
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
-    warned = [o.text for cell in code for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]
-    assert not warned  # regression: a warning names the kernel's own files, which differ from run to run
+    assert not [output for output in outputs if output.output_type == "error"]
+    # regression: a warning names the kernel's own files, which differ from run to run
+    assert not [output.text for output in outputs if output.get("name") == "stderr"]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
     assert path.stat().st_size < 1_000_000
-    assert cells[0].cell_type == "markdown"
-    assert cells[0].source.startswith("# ")
-    assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
     assert path in REPORTS or any("NBVAL_CHECK_OUTPUT" in cell.source for cell in code)
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_notebooks_define_nothing_and_hold_one_parameter_a_line(path):
-    code = code_cells(path)
-    trees = [ast.parse(cell.source) for cell in code]
-    assert not [n for tree in trees for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
-    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
-    body = ast.parse(parameters.source).body
-    assert all(isinstance(node, ast.Assign) for node in body)
-    assert [node.lineno for node in body] == list(range(1, len(body) + 1))
-    assert len(parameters.source.splitlines()) == len(body)
+    nodes = [node for cell in code_cells(path) for node in ast.walk(ast.parse(cell.source))]
+    assert not [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    for line in parameter_cell(path).source.splitlines():
+        (node,) = ast.parse(line).body
+        assert isinstance(node, ast.Assign)
 
 
-@pytest.mark.parametrize(
-    ("path", "plan", "shown"),
-    [
-        (CLASSIFY, lambda **given: [study.settings_for(**given)], lambda t: tables.summary_with_intervals(t).T),
-        (LOW_DATA, designs.low_data, tables.interval_table),
-    ],
-    ids=["03", "05"],
-)
-def test_the_stored_accuracies_are_the_published_ones(path, plan, shown, rows_of):
-    assert shown(rows_of(*plan(**parameters_of(path))))._repr_html_() in html_of(path)
+def accuracies(rows_of, **given):
+    return tables.summary_with_intervals(rows_of(study.settings_for(**given))).T
 
 
-def test_the_stored_ablation_is_the_published_one(rows_of):
+def low_data(rows_of, **given):
+    return tables.interval_table(rows_of(*designs.low_data(**given)))
+
+
+def ablation(rows_of, **given):
     """Regression: classifiers got seeds of their own in every replicate, and notebook 04 still showed the old ones."""
-    levels = designs.ablation(**parameters_of(ABLATION))
+    levels = designs.ablation(**given)
     studies = list(dict.fromkeys(levels.values()))
     both = [designs.by_level(rows_of(*studies, kind=kind), levels, kind) for kind in ("classifier", "quality")]
-    assert tables.level_table(*both)._repr_html_() in html_of(ABLATION)
+    return tables.level_table(*both)
+
+
+@pytest.mark.parametrize(("path", "table"), [(CLASSIFY, accuracies), (ABLATION, ablation), (LOW_DATA, low_data)])
+def test_the_stored_table_is_the_published_one(path, table, rows_of):
+    assert table(rows_of, **parameters_of(path))._repr_html_() in html_of(path)
 
 
 FIRST, INJECTED = "seed = 0  # of the GAN\npreset = 'quick'", '# Parameters\nseed = 3\npreset = "quick"\n'

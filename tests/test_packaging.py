@@ -22,9 +22,8 @@ REQUIRED = [Requirement(r) for r in chain(PROJECT["dependencies"], *PROJECT["opt
 
 def test_the_citation_names_this_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == __version__
-    assert citation["license"] == PROJECT["license"]
-    assert citation["title"] == PROJECT["description"]
+    named = [citation[key] for key in ("version", "license", "title")]
+    assert named == [__version__, PROJECT["license"], PROJECT["description"]]
     (paper,) = citation["references"]
     assert [author["alias"] for author in paper["authors"]] == ["张目飞", "李廷", "苏鹏"]
     assert (paper["issn"], paper["year"], paper["start"]) == ("2095-2163", 2023, "187")
@@ -43,7 +42,7 @@ def test_every_constraint_is_one_exact_version():
     assert {s.operator for r in EXACT.values() for s in r.specifier} == {"=="}
 
 
-def test_the_conda_environment_installs_the_same_project_with_the_same_versions():
+def test_the_conda_environment_installs_the_same_project_and_versions():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge"]
     python, pip, with_pip = environment["dependencies"]

@@ -15,61 +15,67 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pandas as pd
+import plain  # beside this file, as is costs
+from costs import checkpoint_seconds, data_seconds, operations, peak, profile, random_images, synchronize, workloads
 
 from rag_lib.base import results_dir
 from rag_lib.classifiers.train import train_classifier
 from rag_lib.gan.train import train_gan
-from rag_lib.runtime import steps as checkpoint
+from rag_lib.runtime import steps
 from rag_lib.runtime.numerics import pick_device, pick_precision
 from rag_lib.runtime.provenance import environment
 from rag_lib.settings.config import ClassifierConfig, GanConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-import plain  # beside this file
-from costs import checkpoint_seconds, data_seconds, operations, peak, profile, random_images, synchronize, workloads
 
 TURN_SECONDS = 0.8
 TURNS = 10
 PAUSE = 0.1  # seconds
 
 
-class Turns:
-    """Stands in for the progress counter: times the steps of each turn, and waits for the next between two."""
+class Clock:
+    """Stands in for the progress counter: after `warm_up` steps it times at least as many, for `seconds`.
 
-    def __init__(self):
-        self.steps, self.start = 0, None
+    `begin` is called before the first of these, `end` with the seconds a step after the last; then it begins anew.
+    """
+
+    def __init__(self, seconds: float, warm_up: int, begin: Callable[[], object], end: Callable[[float], object]):
+        self.seconds, self.warm_up, self.begin, self.end = seconds, warm_up, begin, end
+        self.steps = -warm_up
 
     def update(self, n: int, settle: Callable[[], None] = lambda: None) -> None:
-        if self.start is None:  # the first step of all is warm-up
-            return self.wait(settle)
-        synchronize()
         self.steps += n
-        seconds = time.perf_counter() - self.start
-        if seconds > TURN_SECONDS:
-            time.sleep(PAUSE)  # until no worker fetches ahead any more
-            print(seconds / self.steps, flush=True)
-            self.wait(settle)
-
-    def wait(self, settle: Callable[[], None]) -> None:
-        if not sys.stdin.readline():
-            sys.exit()
-        settle()
-        self.steps, self.start = 0, time.perf_counter()
+        if self.steps >= self.warm_up and time.perf_counter() - self.start >= self.seconds:
+            synchronize()  # what is still queued belongs to these steps
+            self.end((time.perf_counter() - self.start) / self.steps)
+            self.steps = 0
+        if self.steps == 0:
+            self.begin()
+            settle()
+            synchronize()
+            self.start = time.perf_counter()
 
     def set_postfix_str(self, text: str, refresh: bool = False) -> None:
         pass
 
 
-def train(config: GanConfig | ClassifierConfig, loop: str, counter: Any) -> None:
+def wait_for_turn() -> None:
+    if not sys.stdin.readline():
+        sys.exit()
+
+
+def tell(seconds: float) -> None:
+    time.sleep(PAUSE)  # until no worker fetches ahead any more
+    print(seconds, flush=True)
+
+
+def train(config: GanConfig | ClassifierConfig, loop: str, counter: Clock) -> None:
     """Train by `loop` on random images until `counter`, which is told of every step, ends it."""
     images = random_images(config.data)
     if loop != "ours":
         getattr(plain, loop)(images, config, lambda settle: counter.update(1, settle))
-    told = mock.patch.object(checkpoint, "progress", return_value=nullcontext(counter))
+    told = mock.patch.object(steps, "progress", return_value=nullcontext(counter))
     with told, tempfile.TemporaryDirectory() as folder:
         if isinstance(config, GanConfig):
             train_gan(config, images, Path(folder))
@@ -121,6 +127,13 @@ def measure(name: str, config: GanConfig | ClassifierConfig) -> dict[str, object
     }
 
 
+def write(results: Path, **tables: list[dict[str, object]]) -> None:
+    """Write these tables by their names, each a list of rows, into the folder `results`."""
+    (results / "tables").mkdir(parents=True, exist_ok=True)
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(results / "tables" / f"{name}.csv", index=False, lineterminator="\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="workloads whose name contains this; no table is written")
@@ -128,9 +141,8 @@ def main() -> None:
     parser.add_argument("--loop", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        return train(workloads()[options.work], options.loop, Turns())  # until the input ends
-    tables = results_dir() / "tables"
-    tables.mkdir(parents=True, exist_ok=True)
+        clock = Clock(TURN_SECONDS, 1, wait_for_turn, tell)
+        return train(workloads()[options.work], options.loop, clock)  # until the input ends
     rows, profiles = [], []
     for name, config in workloads().items():
         if options.only not in name:
@@ -139,10 +151,8 @@ def main() -> None:
         print("\n".join(f"{key:>28}  {value}" for key, value in rows[-1].items()), end="\n\n", flush=True)
         profiles.append(profile(name))
         if not options.only:  # after every row, so that an interrupted benchmark leaves what it has
-            pd.DataFrame(rows).to_csv(tables / "bench.csv", index=False)
-            pd.DataFrame(profiles).to_csv(tables / "bench_profile.csv", index=False)
             machine = environment("auto") | {"cores": os.cpu_count()}
-            pd.DataFrame([machine]).to_csv(tables / "bench_provenance.csv", index=False)
+            write(results_dir(), bench=rows, bench_profile=profiles, bench_provenance=[machine])
     print(pd.DataFrame(profiles).to_string(index=False))
 
 

@@ -5,10 +5,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from plain import classifier_step  # beside this file
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rag_lib.classifiers.networks import build
@@ -17,9 +20,9 @@ from rag_lib.data.preprocess import draw_preprocessing, preprocess
 from rag_lib.gan import train as train_gan
 from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
-from rag_lib.runtime import steps as checkpoint
 from rag_lib.runtime.numerics import autocast, batch_indices, keep_freed_memory, pick_device, pick_precision, rng
 from rag_lib.runtime.optim import adam
+from rag_lib.runtime.steps import Steps
 from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig
 
 MNIST = DataConfig(dataset="mnist")
@@ -69,38 +72,35 @@ def peak(precision: str) -> float:
     return 2 * 1024**3 / median_seconds(lambda: a @ a, 50)
 
 
-def bare_step(config: GanConfig | ClassifierConfig) -> Callable[[], object]:
-    """The step alone, always on the same batch: what is computed, without what feeds and records it."""
+def bare_step(config: GanConfig | ClassifierConfig) -> tuple[Callable[[], None], list[Any]]:
+    """The step alone, always on the same batch: what is computed, without what feeds and records it; what it trains."""
     device = pick_device()
     precision = pick_precision(config.precision, device)
+
+    def on_device(network: nn.Module) -> nn.Module:
+        return network.to(device, memory_format=torch.channels_last)
+
     x = torch.rand(config.batch_size, config.data.channels, config.data.size, config.data.size, device=device) * 2 - 1
     x, y = x.contiguous(memory_format=torch.channels_last), torch.arange(config.batch_size, device=device) % 10
     if isinstance(config, GanConfig):
-        G, D = (net(config, 10).to(device, memory_format=torch.channels_last) for net in (Generator, Discriminator))
+        G, D = on_device(Generator(config, 10)), on_device(Discriminator(config, 10))
         adam_g, adam_d = adam(G, config), adam(D, config)
         z = torch.randn(config.batch_size, config.z_dim, device=device)
 
         def step() -> None:
             with autocast(precision, device):
                 train_gan.gan_step(G, D, adam_g, adam_d, x, y, z, LOSSES["non_saturating"])
-    else:
-        model = build(config, 10).to(device, memory_format=torch.channels_last).train()
-        optimizer = adam(model, config)
 
-        def step() -> None:
-            with autocast(precision, device):
-                logits = model(x)
-            optimizer.zero_grad()
-            F.cross_entropy(logits.float(), y).backward()
-            optimizer.step()
-
-    return step
+        return step, [G, D, adam_g, adam_d]
+    model = on_device(build(config, 10)).train()
+    optimizer = adam(model, config)
+    return partial(classifier_step(model, optimizer, precision), x, y), [model, optimizer]
 
 
 def operations(config: GanConfig | ClassifierConfig) -> float:
     """Floating-point operations of one step: its convolutions and matrix products, each counted once."""
     config = replace(config, precision="fp32")  # where all of them are operations that the counter knows
-    step = bare_step(config)
+    step, _ = bare_step(config)
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
@@ -123,41 +123,27 @@ def data_seconds(config: GanConfig | ClassifierConfig) -> float:
 
 def checkpoint_seconds(config: GanConfig | ClassifierConfig) -> float:
     """What writing one checkpoint takes; the training makes do with as many as cost 1% of its time."""
-    models = [net(config, 10) for net in (Generator, Discriminator, Generator)] if isinstance(config, GanConfig) else []
-    models = models or [build(config, 10)]
-    optimizers = [adam(model, config) for model in models[:2]]
-    for optimizer in optimizers:  # a step of them, since before it they have no state
-        for p in optimizer.param_groups[0]["params"]:
-            p.grad = torch.zeros_like(p)
-        optimizer.step()
-    parts = {str(i): part for i, part in enumerate([*models, *optimizers])}
+    step, trained = bare_step(config)
+    step()  # before it, optimisers have no state
+    average = [Generator(config, 10)] if isinstance(config, GanConfig) else []
+    parts = {str(i): part for i, part in enumerate([*trained, *average])}
     with tempfile.TemporaryDirectory() as folder:
-        steps = checkpoint.Steps(Path(folder), 1, parts, "", "")
-        return median_seconds(steps.save, 3)
+        return median_seconds(Steps(Path(folder), 1, parts, "", "").save, 3)
 
 
 KINDS = {  # what the parts of torch's profile do; any other is of the kind "rest"
-    "convolutions": ("convolution",),
-    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
-    "batch norm": ("batch_norm",),
-    "activations, pooling, sums": (
-        "relu",
-        "threshold",
-        "clamp",
-        "pool",
-        "aten::add",
-        "aten::mul",
-        "aten::sum",
-        "sigmoid",
-    ),
-    "casts and copies": ("copy_", "fill_", "zero_", "aten::cat"),
-    "optimiser and average": ("adam", "Optimizer", "_foreach"),
+    "convolutions": "convolution",
+    "matrix products": "aten::mm aten::addmm aten::bmm",
+    "batch norm": "batch_norm",
+    "activations, pooling, sums": "relu threshold clamp pool sigmoid aten::add aten::mul aten::sum",
+    "casts and copies": "copy_ fill_ zero_ aten::cat",
+    "optimiser and average": "adam Optimizer _foreach",
 }
 
 
 def profile(name: str) -> dict[str, object]:
     """Where a step's time goes: the share of each kind of operation in the profile of ten steps."""
-    step = bare_step(workloads()[name])
+    step, _ = bare_step(workloads()[name])
     for _ in range(3):
         step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
@@ -167,6 +153,6 @@ def profile(name: str) -> dict[str, object]:
     events = recorded.key_averages()
     total = sum(event.self_cpu_time_total for event in events)
     for event in events:
-        kind = next((kind for kind, names in KINDS.items() if any(n in event.key for n in names)), "rest")
+        kind = next((kind for kind, names in KINDS.items() if any(n in event.key for n in names.split())), "rest")
         shares[kind] += event.self_cpu_time_total / total
     return {"what": name} | {kind: round(share, 3) for kind, share in shares.items()}

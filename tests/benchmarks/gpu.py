@@ -24,23 +24,24 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import bench  # beside this file, as are gpu_tables, plain and costs
+import gpu_tables
+import plain
 import torch
+from costs import random_images
 
 from rag_lib.classifiers import train as train_classifier
 from rag_lib.gan import train as train_gan
-from rag_lib.runtime import steps as checkpoint
+from rag_lib.runtime import steps
 from rag_lib.runtime.files import checkpoints, load_weights, newest
 from rag_lib.runtime.numerics import pick_device
 from rag_lib.runtime.provenance import environment
-from rag_lib.runtime.store import Run, opened, run_folder, run_id
+from rag_lib.runtime.store import Run, run_folder, run_id
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, GanConfig
 from rag_lib.study.resolve import resolve
 
-sys.path.insert(0, str(Path(__file__).parent))
-import bench  # beside this file
-import gpu_tables
-import plain
-from costs import random_images, synchronize
+sys.path.append(str(Path(__file__).parents[1]))  # for helpers.py
+import helpers
 
 SPAWN = gpu_tables.SPAWN
 WARM_UP = 10  # steps, and at least as many are measured
@@ -50,48 +51,29 @@ class EnoughError(Exception):
     """Ends a training that has been measured."""
 
 
-class Clock:
-    """Stands in for the progress counter: times steps for `seconds` after a warm-up, then ends the training."""
-
-    def __init__(self, seconds: float, begin: Callable[[], object]):
-        self.seconds, self.begin, self.steps, self.seconds_a_step = seconds, begin, -WARM_UP, 0.0
-
-    def update(self, n: int, settle: Callable[[], None] = lambda: None) -> None:
-        self.steps += n
-        if self.steps == 0:
-            synchronize()
-            self.begin()
-            self.start = time.perf_counter()
-        elif self.steps >= WARM_UP and time.perf_counter() - self.start >= self.seconds:
-            synchronize()  # what is still queued belongs to these steps
-            self.seconds_a_step = (time.perf_counter() - self.start) / self.steps
-            raise EnoughError
-
-    def set_postfix_str(self, text: str, refresh: bool = False) -> None:
-        pass
-
-
 def rate(
     config: GanConfig | ClassifierConfig, loop: str, seconds: float, begin: Callable[[], object] = lambda: None
 ) -> float:
-    clock = Clock(seconds, begin)
+    measured: list[float] = []
+
+    def end(seconds_a_step: float) -> None:
+        measured.append(seconds_a_step)
+        raise EnoughError
+
     with suppress(EnoughError):
-        bench.train(replace(config, steps=50_000), loop, clock)
-    return round(config.batch_size / clock.seconds_a_step, 1)
+        bench.train(replace(config, steps=50_000), loop, bench.Clock(seconds, WARM_UP, begin, end))
+    return round(config.batch_size / measured[0], 1)
 
 
 @contextmanager
 def plain_calls() -> Iterator[None]:
     """Our loops without a graph."""
-    with ExitStack() as stack:
-        for module in (train_gan, train_classifier):
-            stack.enter_context(mock.patch.object(module, "captured", lambda step, *_: step))
+
+    def captured(step: Callable, *_: Any) -> Callable:
+        return step
+
+    with mock.patch.object(train_gan, "captured", captured), mock.patch.object(train_classifier, "captured", captured):
         yield
-
-
-def rate_of_plain_calls(config: GanConfig | ClassifierConfig, seconds: float) -> float:
-    with plain_calls():
-        return rate(config, "ours", seconds)
 
 
 def profile(config: GanConfig | ClassifierConfig) -> str:
@@ -109,14 +91,9 @@ def train(config: GanConfig | ClassifierConfig) -> Run:
     """A training as the study does it, to its end, on random images that are the same in every process."""
     torch.manual_seed(0)
     images = random_images(config.data)
-    of_gan = isinstance(config, GanConfig)
-    with opened("gan" if of_gan else "classifier", config) as run:
-        if of_gan and not run.reused:
-            run.metrics.update(train_gan.train_gan(config, images, run.folder))
-        elif not run.reused:
-            tested = {"train": images, "test": images[:250]}
-            run.metrics.update(train_classifier.train_classifier(config, tested, run.folder))
-    return run
+    if isinstance(config, GanConfig):
+        return helpers.train_gan(config, images)
+    return helpers.train_classifier(config, {"train": images, "test": images[:250]})
 
 
 def seconds_to_its_end(config: GanConfig | ClassifierConfig) -> float:
@@ -124,7 +101,7 @@ def seconds_to_its_end(config: GanConfig | ClassifierConfig) -> float:
 
 
 def train_with_checkpoints(config: GanConfig) -> None:
-    checkpoint.SECONDS_BETWEEN, checkpoint.MAX_SHARE = 0.0, 1.0  # after every step
+    steps.SECONDS_BETWEEN, steps.MAX_SHARE = 0.0, 1.0  # after every step
     train(config)
 
 
@@ -189,24 +166,25 @@ def check(preset: str, seconds: float, out: Path) -> int:
             print(what, measured, found, flush=True)
             return found
 
+        def enter_rates(measured: str, loop: str) -> dict[str, Any]:
+            return {name: enter(name, f"{measured}, images/s", rate, of, loop, seconds) for name, of in kinds.items()}
+
         table.writerow(("what", "measured", "value"))
         for name, value in machine().items():
             enter("machine", name, str, value)
         for name, config in kinds.items():
             enter(name, "seconds of a training to its end", seconds_to_its_end, replace(config, steps=WARM_UP))
-        ours = {name: enter(name, "ours, images/s", rate, config, "ours", seconds) for name, config in kinds.items()}
-        for name, config in kinds.items():
-            enter(name, "ours without a graph, images/s", rate_of_plain_calls, config, seconds)
+        ours = enter_rates("ours", "ours")
+        with plain_calls():
+            enter_rates("ours without a graph", "ours")
         enter("GAN", "killed and resumed", killed_and_resumed, replace(settings.gan, steps=6 * WARM_UP))
         for name in ("GAN", "cnn"):
             short = replace(kinds[name], steps=20 * WARM_UP)
             enter(name, f"plain calls against a graph, {short.steps} steps", by_graph_and_plain_call, short)
-        for name, config in kinds.items():
-            enter(name, "plain, images/s", rate, config, "plain", seconds)
+        enter_rates("plain", "plain")
         slowest = min(kinds, key=lambda name: ours[name] if isinstance(ours[name], float) else math.inf)
         enter(slowest, "profile, characters", lambda: (out / "profile.txt").write_text(profile(kinds[slowest])))
-        for name, config in kinds.items():
-            enter(name, "plain_bf16, images/s", rate, config, "plain_bf16", seconds)
+        enter_rates("plain_bf16", "plain_bf16")
     return len(failures)
 
 

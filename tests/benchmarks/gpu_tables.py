@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
 from rag_lib import study
 from rag_lib.analysis import published
@@ -74,7 +75,7 @@ def work(planned: Sequence[Job], until: float, claims: Path) -> None:
             try:
                 compute(job, [finished(id) for id in job.needs], splits_of(job.data))
             except Exception as e:
-                (claims / job.id).write_text(f"{type(e).__name__}: {e}")
+                record_of(job.id, claims).write_text(f"{type(e).__name__}: {e}")
                 traceback.print_exc()
                 if not isinstance(e, UserError):  # the device may refuse all that follows; a new process may not
                     raise
@@ -83,24 +84,32 @@ def work(planned: Sequence[Job], until: float, claims: Path) -> None:
 
 
 def taken(planned: Sequence[Job], claims: Path) -> Iterator[Job]:
-    """The first of the runs that nobody has taken and that lack nothing, again and again; waits for such."""
-    while True:
-        left = [job for job in planned if not (claims / job.id).exists() and not finished(job.id)]
-        left = [job for job in left if not any(failed(id, claims) for id in job.needs)]
-        if not left:
-            return
-        ready = [job for job in left if all(finished(id) for id in job.needs)]
-        if not ready:
+    """The first of the runs that nobody has taken and that lack nothing, again and again; waits for such.
+
+    A claim is a lock: that of a process that was killed is free again.
+    """
+
+    def is_left(job: Job) -> bool:
+        return not (finished(job.id) or any(failed(id, claims) for id in (job.id, *job.needs)))
+
+    while left := [job for job in planned if is_left(job)]:
+        for job in left:
+            if all(finished(id) for id in job.needs):
+                with suppress(Timeout), FileLock(claims / job.id).acquire(blocking=False):
+                    if is_left(job):  # else another process has just ended it
+                        yield job
+                        break
+        else:
             time.sleep(0.2)
-            continue
-        with suppress(FileExistsError):  # another process was faster
-            (claims / ready[0].id).touch(exist_ok=False)
-            yield ready[0]
+
+
+def record_of(id: str, claims: Path) -> Path:
+    return claims / f"{id}.failed"
 
 
 def failed(id: str, claims: Path) -> str:
     """The error that ended this run, if one did."""
-    return (claims / id).read_text() if (claims / id).exists() else ""
+    return record_of(id, claims).read_text() if record_of(id, claims).exists() else ""
 
 
 def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers: int) -> int:

@@ -11,9 +11,11 @@ import os
 import sys
 import tempfile
 import time
+from unittest import mock
 
 os.environ |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAG_PROGRESS": "text"}
 import pandas as pd
+from bench import write  # beside this file
 from ray.cluster_utils import Cluster
 
 from rag_lib import study
@@ -34,15 +36,13 @@ def settings(**engine: str) -> Settings:
 
 def seconds_of(grid: Settings) -> float:
     """The wall time of the grid from its first run handed over to its last in the table, in results of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["RAG_RESULTS"] = folder
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, RAG_RESULTS=folder):
         start = time.perf_counter()
         study.run([grid])
         return time.perf_counter() - start
 
 
 def main() -> None:
-    target = results_dir() / "tables"
     n, processors = len(jobs([settings()])), os.cpu_count()
     seconds_of(settings())  # warm-up: imports, the disk's cache
     local = seconds_of(settings())
@@ -64,10 +64,8 @@ def main() -> None:
         rows[-1] |= {"overhead_ms_per_run": overhead, "joining_seconds": joining}
     table = pd.DataFrame(rows).round(1)
     print(table.to_string(index=False))
-    target.mkdir(parents=True, exist_ok=True)
-    table.to_csv(target / "bench_grid.csv", index=False, lineterminator="\n")
-    facts = environment("auto") | {"processors": processors}
-    pd.DataFrame([facts]).to_csv(target / "bench_grid_provenance.csv", index=False, lineterminator="\n")
+    machine = environment("auto") | {"processors": processors}
+    write(results_dir(), bench_grid=table.to_dict("records"), bench_grid_provenance=[machine])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -54,15 +55,14 @@ class Batches:
                 data, config.batch_size, shuffle=True, drop_last=True, num_workers=workers,
                 persistent_workers=workers > 0,
             )  # fmt: skip
-            stream = self._endless(loader, device)
-            self.ahead, self.stream = loader.num_workers * (loader.prefetch_factor or 0), stream
-            step(*next(stream))
+            self.ahead, self.stream = workers * (loader.prefetch_factor or 0), self._endless(loader, device)
+            step(*next(self.stream))
             self.settle()
             start, steps = time.perf_counter(), 0
             while time.perf_counter() - start < TRIAL_SECONDS:
-                step(*next(stream))
+                step(*next(self.stream))
                 steps += 1
-            timed[(time.perf_counter() - start) / steps] = self.ahead, stream
+            timed[(time.perf_counter() - start) / steps] = self.ahead, self.stream
         self.ahead, self.stream = timed[min(timed)]
 
     @staticmethod
@@ -111,31 +111,34 @@ def gan_step(config: GanConfig, n_classes: int, precision: str) -> Callable[[Ten
     return step
 
 
-def classifier_parts(config: ClassifierConfig, n_classes: int) -> tuple[nn.Module, torch.optim.Optimizer, nn.Module]:
+def classifier_parts(config: ClassifierConfig, n_classes: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     model = build(config, n_classes).to(pick_device()).train()
-    adam = torch.optim.Adam(model.parameters(), config.lr, weight_decay=config.weight_decay)
-    return model, adam, nn.CrossEntropyLoss()
+    return model, torch.optim.Adam(model.parameters(), config.lr, weight_decay=config.weight_decay)
 
 
-def classifier_step(config: ClassifierConfig, n_classes: int, precision: str) -> Callable[[Tensor, Tensor], None]:
+def classifier_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, precision: str
+) -> Callable[[Tensor, Tensor], None]:
     """One iteration of torchvision's reference training."""
-    model, adam, criterion = classifier_parts(config, n_classes)
 
     def step(x: Tensor, y: Tensor) -> None:
         with autocast(precision, x.device):
             logits = model(x)
-        loss = criterion(logits.float(), y)
-        adam.zero_grad()
+        loss = F.cross_entropy(logits.float(), y)
+        optimizer.zero_grad()
         loss.backward()
-        adam.step()
+        optimizer.step()
 
     return step
 
 
 def plain(images: Images, config: GanConfig | ClassifierConfig, count: Callable, precision: str = "fp32") -> None:
     """Trains for ever; `count(settle)` is called after every step."""
-    make = gan_step if isinstance(config, GanConfig) else classifier_step
-    step = make(config, len(images.classes), precision)
+    n_classes = len(images.classes)
+    if isinstance(config, GanConfig):
+        step = gan_step(config, n_classes, precision)
+    else:
+        step = classifier_step(*classifier_parts(config, n_classes), precision)
     batches = Batches(images, config, step)
     while True:
         step(*next(batches.stream))
@@ -150,8 +153,7 @@ def ignite(images: Images, config: ClassifierConfig, count: Callable) -> None:
     """The classifier's rival from PyPI: pytorch-ignite's supervised trainer."""
     from ignite.engine import Events, create_supervised_trainer
 
-    model, adam, criterion = classifier_parts(config, len(images.classes))
-    trainer = create_supervised_trainer(model, adam, criterion)
+    trainer = create_supervised_trainer(*classifier_parts(config, len(images.classes)), F.cross_entropy)
     batches = Batches(images, config, lambda x, y: trainer.run([(x, y)], max_epochs=1))
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: count(batches.settle))
     trainer.run(batches.stream, max_epochs=1, epoch_length=10**9)

@@ -12,16 +12,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import nbformat
 import psutil
 import pytest
 
 from rag_lib.base import ROOT
-
-if TYPE_CHECKING:  # it is wanted only where these tests run
-    from playwright.sync_api import Browser, Page
 
 SECONDS = 300  # for all the cells of one notebook; the slowest takes a fifth of that on two cores
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -30,7 +25,7 @@ SETTINGS["@jupyterlab/notebook-extension:tracker"] |= {"windowingMode": "none", 
 
 
 @contextmanager
-def chromium() -> "Iterator[Browser]":
+def chromium():
     """The system's Chromium, else Playwright's own; the tests are skipped where there is neither."""
     missing = "needs Playwright: python -m pip install --editable '.[browser]'"
     sync_api = pytest.importorskip("playwright.sync_api", reason=missing)
@@ -52,8 +47,7 @@ def serve(folder: Path, home: Path, **environment: str) -> Iterator[str]:
     """
     (home / "labconfig").mkdir(parents=True)
     (home / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
-    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    places += ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")  # the others lie in these
     inherited = {name: value for name, value in os.environ.items() if name not in ("RAG_PROGRESS", "JPY_SESSION_NAME")}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -96,7 +90,7 @@ def stop(server: psutil.Popen) -> None:
 class Notebook:
     """A notebook open in JupyterLab."""
 
-    def __init__(self, page: "Page", url: str, path: Path):
+    def __init__(self, page, url: str, path: Path):
         self.page, self.path = page, path
         page.goto(url.format(path.name))
         # the status bar tells an idle kernel from none; the notebook's own indicator calls both idle, and cells that
@@ -112,12 +106,12 @@ class Notebook:
         for condition in (f"{prompts}[0] == '[1]:'", f"!{prompts}.some(text => text.includes('*'))"):
             self.page.wait_for_function(f"() => {condition}", timeout=1000 * SECONDS)
 
-    def save(self) -> nbformat.NotebookNode:
-        """Ctrl+S; what lies on the disk then."""
+    def save(self) -> Path:
+        """Ctrl+S; where it lies on the disk then."""
         with self.page.expect_response(lambda r: r.request.method == "PUT" and "/api/contents/" in r.url) as saved:
             self.page.keyboard.press("ControlOrMeta+s")
         assert saved.value.ok
-        return nbformat.read(self.path, as_version=4)
+        return self.path
 
     def screenshot(self, path: Path) -> None:
         """The whole notebook in one picture, from a window that is high enough."""

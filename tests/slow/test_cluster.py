@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -25,9 +25,6 @@ from rag_lib.study.cluster import connect, on_ray, takes
 from rag_lib.study.plan import Job, jobs
 from rag_lib.study.resolve import resolve
 
-if TYPE_CHECKING:  # it is wanted only where these tests run
-    from ray.cluster_utils import Cluster
-
 pytestmark = pytest.mark.slow
 ARMS = ["original", "generated", "mixed_add"]
 
@@ -42,7 +39,7 @@ def one_thread():
 
 
 @pytest.fixture
-def cluster(monkeypatch) -> "Iterator[Cluster]":
+def cluster(monkeypatch):
     """Two machines of one processor each; the second can be killed."""
     cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs Ray: pip install --editable '.[ray]'")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else tests that run beside it starve it
@@ -53,22 +50,23 @@ def cluster(monkeypatch) -> "Iterator[Cluster]":
     cluster.shutdown()
 
 
-def grid(cluster: "Cluster", **overrides) -> Settings:
+def grid(cluster, **overrides) -> Settings:
     """36 runs of classifiers and 4 GANs, in seconds."""
     given = {"engine.name": "ray", "engine.address": cluster.address, "classifiers": {"cnn": 3}} | overrides
     return resolve(preset="smoke", arms=ARMS, replicates=4, overrides=given)
 
 
-def interrupted(settings: Settings, after: int, strike: Callable[[], object]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The study; when `after` of its runs are finished, `strike` is called."""
+def interrupt(settings: Settings, results: Path, strike: Callable[[], object]) -> None:
+    """Call `strike` when 12 of the study's runs are finished; nothing of it may be lost."""
 
     def execute(planned: Sequence[Job]) -> Iterator[tuple[Job, Run]]:
         for i, done in enumerate(on_ray(settings.engine, planned), 1):
             yield done
-            if i == after:
+            if i == 12:
                 strike()
 
-    return study.run([settings], execute)
+    study.run([settings], execute)
+    check_whole(settings, results)
 
 
 def kill_a_worker(done: threading.Event, killed: list[str]) -> None:
@@ -82,14 +80,13 @@ def kill_a_worker(done: threading.Event, killed: list[str]) -> None:
                 killed.append(busy[0].name())
 
 
-def check_whole(settings: Settings, results) -> None:
+def check_whole(settings: Settings, results: Path) -> None:
     """Every run of the plan is there, and each has one row."""
     assert all(finished(job.id) for job in jobs([settings]))
     for name, runs in (("classify", 36), ("quality", 4)):
         table = pd.read_csv(results / "tables" / f"{name}.csv")
         assert len(table) == table["run_id"].nunique() == runs
-    left = [p for p in (results / "runs").glob("*-*") if not (p / "metrics.json").exists()]
-    assert not left
+    assert all((folder / "metrics.json").exists() for folder in (results / "runs").glob("*-*"))
 
 
 @pytest.mark.parametrize("labels", ["conditional", "per_class", "pseudo"])
@@ -110,32 +107,27 @@ def test_a_cluster_gives_the_same_tables_to_the_byte(labels, cluster, results, m
 
 
 def test_a_machine_lost_in_the_middle_costs_its_runs_no_more_than_time(cluster, results):
-    settings = grid(cluster)
     second = next(node for node in cluster.list_all_nodes() if not node.head)
-    interrupted(settings, 12, lambda: cluster.remove_node(second, allow_graceful=False))
-    check_whole(settings, results)
+    interrupt(grid(cluster), results, lambda: cluster.remove_node(second, allow_graceful=False))
     assert len(cluster.list_all_nodes()) == 1
 
 
 def test_a_process_lost_in_the_middle_costs_its_run_no_more_than_time(cluster, results):
-    settings = grid(cluster)
     done, killed = threading.Event(), []
     # beside the grid: while the driver waits for the strike, the runs that it has handed over may all come to their end
     killer = threading.Thread(target=kill_a_worker, args=(done, killed))
     try:
-        interrupted(settings, 12, killer.start)
+        interrupt(grid(cluster), results, killer.start)
     finally:
         done.set()
     killer.join()
     assert killed
-    check_whole(settings, results)
 
 
 def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, results):
     settings = grid(cluster)
     command = [sys.executable, "-m", "rag_lib", "classify", "--preset", "smoke", "--arms", ",".join(ARMS)]
-    command += ["--replicates", "4", "--set", "classifiers={'cnn': 3}", "--engine", "ray"]
-    command += ["--address", cluster.address]
+    command += ["--replicates", "4", "--set", "classifiers={'cnn':3}", "--engine", "ray", "--address", cluster.address]
     driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 120
     while len(there := list((results / "runs").glob("*-*/metrics.json"))) < 12 and time.monotonic() < deadline:
@@ -150,8 +142,8 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, results):
 
 
 def test_a_run_that_fails_stops_no_other_and_is_named_with_its_config_and_a_way_to_try_again(cluster, capfd):
-    overrides = {"classifiers": {"cnn": 1, "resnet18": 1}, "resnet18.lr": 1e30, "resnet18.schedule": "step"}
-    settings = grid(cluster, **overrides)
+    models = {"cnn": 1, "resnet18": 1}
+    settings = grid(cluster, **{"classifiers": models, "resnet18.lr": 1e30, "resnet18.schedule": "step"})
     with pytest.raises(UserError, match="12 of 32 runs failed, the others are finished; to try again: ask for"):
         study.run([settings])
     failed = [job for job in jobs([settings]) if not finished(job.id)]
@@ -162,17 +154,16 @@ def test_a_run_that_fails_stops_no_other_and_is_named_with_its_config_and_a_way_
 
 
 def test_what_cannot_be_had_is_refused_in_a_line(cluster, results):
-    settings = grid(cluster, **{"engine.gan_gpus": 1.0})
-    with pytest.raises(UserError, match=r"no machine of the cluster has .*engine.gan_gpus = 1.0"):
-        study.run([settings])
-    settings = grid(cluster, **{"engine.address": "127.0.0.1:1"})
-    with pytest.raises(UserError, match=r"engine.address = '127.0.0.1:1': .*ray start --head") as error:
-        study.run([settings])
-    assert "\n" not in str(error.value)
+    for name, value, message in (
+        ("gan_gpus", 1.0, "no machine of the cluster has .*engine.gan_gpus = 1.0"),
+        ("address", "127.0.0.1:1", "engine.address = '127.0.0.1:1': .*ray start --head"),
+    ):
+        with pytest.raises(UserError, match=rf"\A.*{message}.*\Z"):  # in one line
+            study.run([grid(cluster, **{f"engine.{name}": value})])
     assert not (results / "runs").exists()
 
 
-def test_a_run_without_a_share_of_a_gpu_sees_none_and_one_with_a_share_has_a_process_of_its_own(cluster, monkeypatch):
+def test_a_run_without_a_share_of_a_gpu_sees_none_and_others_their_own(cluster, monkeypatch):
     """Regression: a process that went on to another GPU would have stayed on its first."""
     cluster.add_node(num_cpus=1, num_gpus=2)
     settings = grid(cluster, **{"engine.gan_gpus": 0.5})

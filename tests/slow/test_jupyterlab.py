@@ -1,43 +1,32 @@
 """The notebooks as a person meets them: JupyterLab in a real browser, Run All Cells, and the explorer's sliders.
 
-`RAG_SCREENSHOTS=FOLDER` keeps a picture of each notebook, and the times that the explorer took.
+`RAG_SCREENSHOTS=FOLDER` keeps a picture of each notebook.
 """
 
-import json
 import os
 import re
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median
 
 import lab
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell
+from committed import code_cells, outputs_of
 
 from rag_lib.base import ROOT
 
 pytestmark = pytest.mark.slow
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GALLERY = ALL[1]
-BAR = """import os, time
-from rag_lib.runtime.progress import progress
-with progress(3, "three") as counter:
-    counter.update(3)
-    time.sleep(1)
-os.environ["JPY_SESSION_NAME"]"""
 
-# Keeps in window.bars whether there ever was one.
-BARS = """() => {
-    window.bars = false;
-    const look = () => { window.bars ||= !!document.querySelector('.jp-OutputArea progress') };
-    new MutationObserver(look).observe(document.body, {subtree: true, childList: true});
-}"""
 PICTURES = ".jp-OutputArea-output img"
-# Keeps in window.album every picture that has ever stood in an output.
-ALBUM = f"""() => {{
-    window.album = new Set();
-    const look = () => document.querySelectorAll('{PICTURES}').forEach(img => window.album.add(img.src));
+# Keeps in window.bars whether there ever was one, in window.album every picture that has ever stood in an output.
+WATCH = f"""() => {{
+    [window.bars, window.album] = [false, new Set()];
+    const look = () => {{
+        window.bars ||= !!document.querySelector('.jp-OutputArea progress');
+        document.querySelectorAll('{PICTURES}').forEach(img => window.album.add(img.src));
+    }};
     new MutationObserver(look).observe(document.body, {{subtree: true, childList: true, attributes: true}});
 }}"""
 # Of the explorer's <img>: its pixels, once they are there.
@@ -46,16 +35,6 @@ PICTURE = """img => {
     [canvas.width, canvas.height] = [img.naturalWidth, img.naturalHeight];
     canvas.getContext('2d').drawImage(img, 0, 0);
     return img.complete && canvas.width ? canvas.toDataURL() : null;
-}"""
-# Of the same: keeps in window.times how long each key took to bring another picture.
-STOPWATCH = """img => {
-    window.times = [];
-    let pressed = null;
-    addEventListener('keydown', () => { pressed = performance.now() }, {capture: true});
-    img.addEventListener('load', () => {
-        if (pressed !== null) window.times.push(performance.now() - pressed);
-        pressed = null;
-    });
 }"""
 
 
@@ -75,7 +54,7 @@ def opened(browser, tmp_path):
 
         def open_(path: Path, parameters: str = "", **environment: str) -> lab.Notebook:
             notebook = nbformat.read(path, as_version=4)
-            code = code_cells(notebook)
+            code = [cell for cell in notebook.cells if cell.cell_type == "code"]
             code[0].source += parameters
             for cell in code:
                 cell.update(outputs=[], execution_count=None)
@@ -91,30 +70,16 @@ def opened(browser, tmp_path):
         yield open_
 
 
-@pytest.fixture
-def screenshots(tmp_path):
-    folder = Path(os.environ.get("RAG_SCREENSHOTS") or tmp_path / "screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def code_cells(notebook: nbformat.NotebookNode) -> list:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def outputs(notebook: nbformat.NotebookNode) -> list:
-    return [output for cell in code_cells(notebook) for output in cell.outputs]
-
-
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
-def test_run_all_cells_runs_them_all_without_a_complaint(path, opened, results, screenshots):
+def test_run_all_cells_runs_them_all_without_a_complaint(path, opened, results):
     """At preset smoke; 06 and 07, which train nothing, on what is published."""
     notebook = opened(path, RAG_SMOKE="1")
     notebook.run_all()
-    notebook.screenshot(screenshots / f"{path.stem}.png")
+    if kept := os.environ.get("RAG_SCREENSHOTS"):
+        notebook.screenshot(Path(kept) / f"{path.stem}.png")
     assert notebook.page.get_by_text("Show more outputs").count() == 0
     saved = notebook.save()
-    complaints = [o for o in outputs(saved) if o.output_type == "error" or o.get("name") == "stderr"]
+    complaints = [o for o in outputs_of(saved) if o.output_type == "error" or o.get("name") == "stderr"]
     assert [o.get("text") or o.traceback for o in complaints] == []
     counts = [cell.execution_count for cell in code_cells(saved)]
     assert counts == list(range(1, len(counts) + 1))
@@ -135,28 +100,16 @@ def test_make_lab_opens_a_page_that_says_where_to_start(browser, tmp_path):
         page.close()
 
 
-def test_progress_is_a_bar_in_jupyterlab(opened, tmp_path):
-    path = tmp_path / "bar.ipynb"
-    source = nbformat.read(ALL[0], as_version=4)  # for its kernel
-    source.cells = [new_code_cell(BAR)]
-    nbformat.write(source, path)
-    notebook = opened(path)
-    notebook.page.evaluate(BARS)
+def test_progress_is_a_bar_and_the_trainings_figure_moves(opened):
+    notebook = opened(ALL[0], "\ngan_steps = 1_500", RAG_SMOKE="1")
+    notebook.page.evaluate(WATCH)
     notebook.run_all()
     assert notebook.page.evaluate("window.bars")
-    assert notebook.page.get_by_text(re.compile("three: 3 of 3 steps")).is_visible()
-    bar, name = outputs(notebook.save())
-    assert bar.data.keys() == {"text/plain"}  # which needs no kernel
-    assert path.name in name.data["text/plain"]
-
-
-def test_the_figure_of_the_training_moves_and_one_remains(opened):
-    notebook = opened(ALL[0], "\ngan_steps = 1_500", RAG_SMOKE="1")
-    notebook.page.evaluate(ALBUM)
-    notebook.run_all()
+    assert notebook.page.get_by_text(re.compile("1500 of 1500 steps")).is_visible()
     training = next(cell for cell in code_cells(notebook.save()) if "study.run_gan" in cell.source)
-    shown = [output.data for output in training.outputs if output.output_type == "display_data"]  # not the warnings
-    assert ["image/png" in data for data in shown] == [False, True]  # the progress, then the figure
+    bar, figure = [output.data for output in training.outputs if output.output_type == "display_data"]  # no warnings
+    assert bar.keys() == {"text/plain"}  # which needs no kernel
+    assert "image/png" in figure
     left = notebook.page.locator(PICTURES).count()
     assert notebook.page.evaluate("window.album.size") >= left + 2  # two at least have been replaced
 
@@ -176,16 +129,7 @@ def another_picture(page):
     page.wait_for_function(f"([img, before]) => ![null, before].includes(({PICTURE})(img))", arg=[image, before])
 
 
-def milliseconds(page, moves: int) -> list[float]:
-    """How long each of so many moves of a slider took, from the key to the picture, by the browser's clock."""
-    page.locator(".rag-explorer img").evaluate(STOPWATCH)
-    for done in range(1, moves + 1):
-        control(page, "seed", "[role=slider]").press("ArrowRight")
-        page.wait_for_function("n => window.times.length == n", arg=done)
-    return page.evaluate("window.times")
-
-
-def test_the_explorers_sliders_change_the_picture(opened, screenshots):
+def test_the_explorers_sliders_change_the_picture(opened):
     # trained enough for another image at every point; untrained, all are grey
     notebook = opened(GALLERY, '\ngan_steps = 200\noverrides = {"gan.lr": 2e-3}', RAG_SMOKE="1")
     notebook.run_all()
@@ -197,8 +141,4 @@ def test_the_explorers_sliders_change_the_picture(opened, screenshots):
     for name, choice in [("class", 3), ("to class", 5), ("attention", 1), ("attention", 3), ("attention", 0)]:
         with another_picture(page):
             control(page, name, "select").select_option(index=choice)
-    page.screenshot(path=screenshots / "explorer.png")
-    times = milliseconds(page, moves=50)
     assert control(page, "attention", "select").input_value() == "none"  # empty would be a list that forgot it
-    print(f"from a key to the picture: {median(times):.0f} ms, the slowest of {len(times)} {max(times):.0f} ms")
-    (screenshots / "latency.json").write_text(json.dumps({"median": median(times), "all": times}))
