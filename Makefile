@@ -1,7 +1,7 @@
 # Everything runs in .venv, which `make` fills once. `make help` lists the targets.
 PYTHON  ?= python3
 DATASET ?= mnist5k
-PRESET  ?= quick
+PRESET  ?= first
 SEED    ?= 0
 
 PY    := .venv/bin/python
@@ -14,7 +14,7 @@ STUDY := --dataset "$(DATASET)" --preset "$(PRESET)" --seed "$(SEED)" $(ARGS)
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "make %-11s %s\n", $$1, $$2}'
 	@echo 'study takes DATASET (mnist5k, mnist, fashion_mnist, cifar10, cifar10_jpeg, folder:PATH),'
-	@echo 'PRESET (smoke, short, quick, best, paper), SEED, and in ARGS any option of python -m rag_lib notebooks, as in:'
+	@echo 'PRESET (smoke, first, short, quick, best, paper), SEED, and in ARGS any option of python -m rag_lib notebooks, as in:'
 	@echo 'make study DATASET=mnist PRESET=paper ARGS="--set gan.attention=none"'
 
 $(READY): pyproject.toml constraints.txt
@@ -67,7 +67,7 @@ docs: $(READY)  ## print every number of README.md and docs/ anew from the publi
 
 # The runs are computed before the notebooks, so that no progress line ends up in what is committed.
 notebooks: $(READY)  ## refresh the committed notebooks' outputs
-	for study in in_minutes notebook_04 notebook_05; do $(PY) -m rag_lib study $$study || exit 1; done
+	for study in first notebook_04 notebook_05; do $(PY) -m rag_lib study $$study || exit 1; done
 	for notebook in notebooks/0[1-5]*.ipynb; do $(call EXECUTE,"$$notebook") || exit 1; done
 	$(MAKE) figures
 

@@ -79,6 +79,7 @@ def durations() -> None:
     seconds = published.table("classify_provenance").set_index("run_id")
     rows = []
     for name, words in (
+        ("first", "`first`, `mnist5k`"),
         ("in_minutes", "`quick`, `mnist5k`"),
         ("rare_classes", "`short`, the [example of rare classes](own-images.md#example-rare-classes)"),
         ("attention", "`short`, `mnist`, five attentions"),

@@ -15,7 +15,8 @@ from rag_lib.settings.config import CLASSIFIERS
 from rag_lib.settings.presets import PRESETS, PRESETS_OF
 from rag_lib.study.overrides import RESERVED, SECTIONS
 
-DELTAS = DATASETS | PRESETS | {f"{preset}` on `{dataset}": entry for (preset, dataset), entry in PRESETS_OF.items()}
+DELTAS = {name: dataset.changes for name, dataset in DATASETS.items()} | PRESETS
+DELTAS |= {f"{preset}` on `{dataset}": entry for (preset, dataset), entry in PRESETS_OF.items()}
 DELTAS = {by: entry for by, entry in DELTAS.items() if "cifar10_jpeg" not in by}  # which changes what cifar10 does
 
 
@@ -60,7 +61,7 @@ def links(page: str) -> None:
 def deltas(name: str, key: str | tuple[str, str]) -> None:
     """Print what an entry of DATASETS, PRESETS or PRESETS_OF changes, and the reason in the comment behind it."""
     module = datasets if name == "DATASETS" else presets
-    entry = getattr(module, name)[key]
+    entry = DATASETS[key].changes if name == "DATASETS" else getattr(module, name)[key]
     # some entries are dictionaries with a name of their own, so the one that is meant is known by its keys
     written = map(comments, re.split(r"^ *}", inspect.getsource(module), flags=re.MULTILINE))
     why = next(said for said in written if entry.keys() <= said.keys())

@@ -83,9 +83,9 @@ def bullets() -> None:
         text(f"- {line}", indent="  ")
 
 
-def in_minutes() -> None:
-    """Print the accuracies of preset quick as `make study` prints them."""
-    of = study("in_minutes")
+def in_minutes(name: str) -> None:
+    """Print the accuracies of a study as `make study` prints them."""
+    of = study(name)
     lines = answers.table_of(of.design, of.rows, of.quality).to_string().splitlines()
     print("```", *map(str.rstrip, lines), "```", sep="\n")
 

