@@ -1,12 +1,15 @@
 """Figures with odd classes: many, few, with long names; of images whose stored and generated sizes differ."""
 
+import errno
 import os
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from rag_lib import notebook
 from rag_lib.analysis.published import registry
 from rag_lib.base import UserError
 from rag_lib.data.images import Images
@@ -64,19 +67,34 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_same_figure_gives_the_same_bytes(name):
-    first, second = (charts.save(FIGURES[name](), f"{name}-{time}") for time in (1, 2))
+    saved = []
+    for process in (1, 2):
+        np.random.seed(process)  # another process would have other random numbers
+        saved.append(charts.save(FIGURES[name](), f"{name}-{process}"))
+    first, second = saved
     for kind in (".png", ".svg"):
         assert first.with_suffix(kind).read_bytes() == second.with_suffix(kind).read_bytes()
 
 
-def test_a_figure_of_images_is_no_svg():
-    path = charts.save(FIGURES["rows"](), "rows", picture=True)
-    assert [file.name for file in path.parent.iterdir()] == ["rows.png"]
+def test_a_shown_figure_of_images_has_a_text_is_closed_and_no_svg(results, monkeypatch):
+    shown = []
+    monkeypatch.setattr(notebook, "display", shown.append)
+    notebook.show(FIGURES["rows"](), "rows", "Six images.", picture=True)
+    assert [image.alt for image in shown] == ["Six images."]
+    assert not charts.plt.get_fignums()
+    assert [file.name for file in (results / "figures").iterdir()] == ["rows.png"]
 
 
-def test_a_full_disk_is_named_with_the_figure(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(UserError, match=r"curves.png: No space left on device"):
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (errno.ENOSPC, UserError, "curves.png: No space left on device"),
+        (errno.EIO, OSError, "Errno 5"),  # nothing that a user can mend
+    ],
+)
+def test_a_full_disk_is_named_with_the_figure(number, error, message, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+    with pytest.raises(error, match=message):
         charts.save(charts.gan_curves(HISTORY), "curves", picture=True)
 
 

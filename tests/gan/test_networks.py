@@ -41,14 +41,15 @@ def spam_in_numpy(x: np.ndarray, weight: np.ndarray, scale: float, shift: float,
     return x / (1 + np.exp(-normed)) + x
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_spam_is_equations_2_and_3(per_channel):
+@pytest.mark.parametrize(("per_channel", "maps"), [(False, 1), (True, 5)])
+def test_spam_is_equations_2_and_3(per_channel, maps):
     torch.manual_seed(0)
     spam = SPAM(5, per_channel).double()
     nn.init.constant_(spam.norm.weight, 1.7)
     nn.init.constant_(spam.norm.bias, -0.3)
-    x = torch.randn(4, 5, 7, 6, dtype=torch.float64)
-    expected = spam_in_numpy(x.numpy(), spam.conv.weight.detach().numpy(), 1.7, -0.3, spam.norm.eps)
+    x, weight = torch.randn(4, 5, 7, 6, dtype=torch.float64), spam.conv.weight.detach().numpy()
+    assert len(weight) == maps
+    expected = spam_in_numpy(x.numpy(), weight, 1.7, -0.3, spam.norm.eps)
     np.testing.assert_allclose(spam(x).detach().numpy(), expected, rtol=1e-10)
 
 
@@ -101,9 +102,13 @@ def test_resnets_stem_keeps_the_resolution_only_for_cifar():
     assert shapes == {"imagenet": 8, "cifar": 32}
 
 
-def test_a_timm_model_for_larger_images_is_refused():
-    with pytest.raises(UserError, match=r"\Atimm:vit_tiny_patch16_224 does not take images of 1 x 28 x 28 .*\Z"):
-        classifier("timm:vit_tiny_patch16_224")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("no_such_net", "timm has no model"), ("vit_tiny_patch16_224", ".* does not take images of 1 x 28 x 28")],
+)
+def test_a_timm_model_that_cannot_serve_is_refused_in_one_line(name, message):
+    with pytest.raises(UserError, match=rf"\A{message}.*\Z"):
+        classifier(f"timm:{name}")
 
 
 @pytest.mark.parametrize("make", [lambda: classifier("timm:resnet10t"), lambda: attention_module("cbam", channels=8)])

@@ -52,24 +52,24 @@ def constant(value: int, n: int = 20, size: int = 28, n_classes: int = 10) -> Im
 @pytest.mark.parametrize(
     ("spec", "real", "synthetic"),
     [
-        ("original", 20, 0),
-        ("generated", 0, 20),
-        ("mixed", 10, 10),
-        ("mixed:0.25", 15, 5),
-        ("mixed:0.55", 9, 11),  # regression: 20 * 0.55 is a little more than 11, and was rounded up to 12
-        ("mixed:0", 20, 0),
-        ("mixed:1", 0, 20),
-        ("mixed_add", 20, 20),
-        ("mixed_add:3", 60, 60),
-        ("generated:3", 0, 60),
-        ("original_plain", 20, 0),
-        ("original_half", 10, 0),
-        ("generated_shuffled", 0, 20),
+        ("original", 100, 0),
+        ("generated", 0, 100),
+        ("mixed", 50, 50),
+        ("mixed:0.25", 75, 25),
+        ("mixed:0.55", 45, 55),  # regression: 100 * 0.55 is a little more than 55, and was rounded up to 56
+        ("mixed:0", 100, 0),
+        ("mixed:1", 0, 100),
+        ("mixed_add", 100, 100),
+        ("mixed_add:3", 300, 300),
+        ("generated:3", 0, 300),
+        ("original_plain", 100, 0),
+        ("original_half", 50, 0),
+        ("generated_shuffled", 0, 100),
     ],
 )
 def test_every_arm_is_composed_as_its_name_and_its_share_say(spec, real, synthetic):
     name, _, times = parse_arm(spec)
-    images = group(spec, constant(1), constant(2, n=20 * times))
+    images = group(spec, constant(1, n=100), constant(2, n=100 * times))
     assert [(images.x[:, 0, 0, 0] == value).sum() for value in (1, 2)] == [real, synthetic]
     assert spec != name or ARMS[name].share in (None, synthetic / (real + synthetic))
 
