@@ -1,5 +1,6 @@
 """The registry of published studies: every row of the tables is a study's, and what is asked wrongly is refused."""
 
+import re
 import shutil
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from rag_lib import study
 from rag_lib.analysis import answers, published
-from rag_lib.analysis.published import REGISTRY, Study, registry
+from rag_lib.analysis.published import Study, registry
 from rag_lib.base import UserError
 from rag_lib.cli import main
 from rag_lib.study import designs
@@ -25,6 +26,21 @@ def test_only_what_the_registry_says_is_missing(published_results):
     assert {name: of.missing for name, of in registry().items() if of.missing} == {"fp32": 1}  # its generator's quality
 
 
+def test_published_rows_have_their_provenance(published_results):
+    rows, provenance = (published.table(name) for name in ("classify", "classify_provenance"))
+    assert list(rows["run_id"]) == list(provenance["run_id"])
+    recorded = ["commit", "torch", "torchvision", "device", "threads", "precision", "seconds"]
+    assert provenance[recorded].notna().all(axis=None)
+    assert not provenance["commit"].str.contains("changes|unknown").any()
+
+
+def test_the_studies_can_be_computed_as_they_are_published():
+    """What `make study NAME=...` computes has the published runs' names."""
+    for of in registry().values():
+        if not of.settings[0].dataset.startswith("folder:"):
+            assert list(of.levels(study.settings_for).values()) == list(of.levels().values())
+
+
 X = "[x]\nquestion = 'Q?'\nasked = 'First.'\ndesign = "
 CLASSIFY = f"{X}'classify'\narms = ['original', 'mixed']\n"
 
@@ -32,59 +48,44 @@ CLASSIFY = f"{X}'classify'\narms = ['original', 'mixed']\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[x]\ndesign = 'classify'\nasked = 'a'", "question is missing"),
+        ("[x", "is no TOML"),
+        ("x = 3", "3 must be a table"),
+        ("[x]\nquestion = 'Q?'", "must be a table with question, asked, design"),
         ("[x]\ndesign = 'classify'\nquestion = ''\nasked = 'a'", "question is missing"),
         ("[x]\ndesign = 'classify'\nquestion = 3\nasked = 'a'", "question = 3 is int; it must be str"),
-        ("x = 3", "3 must be a table"),
-        (f"{CLASSIFY}[y.compare]\nz = ['mixed', 'original']", "must be a table with question, asked, design"),
         (f"{X}'classifi'", "design = 'classifi' is unknown; did you mean classify? choose one of classify, low-data"),
         (f"{X}'low-data'", "n_real is missing"),
         (f"{X}'ablation'", "factors is missing"),
         (f"{X}'classify'\nreplicats = 5", "'replicats' is unknown; did you mean replicates?"),
         (f"{X}'low-data'\nn_real = [50]\nfactors = []", "'factors' is unknown"),
-        ("[x", "is no TOML"),
+        (f"{CLASSIFY}compare = ['mixed', 'original']", "compare = ['mixed', 'original'] is list; it must be dict"),
         (f"{CLASSIFY}[x.compare]\nz = ['mixd', 'original']", "arm 'mixd' is unknown; did you mean mixed?"),
         (f"{CLASSIFY}[x.compare]\nz = ['mixed_add', 'original']", "arm 'mixed_add' is unknown"),
         (f"{CLASSIFY}[x.compare]\nz = ['y/mixed', 'original']", "study 'y' is unknown; choose one of x"),
-        (f"{CLASSIFY}[x.compare]\nz = ['mixed']", "must be two arms"),
         (f"{CLASSIFY}[x.compare]\nz = ['mixed', 'mixed']", "must be two arms"),
         (f"{CLASSIFY}[x.compare]\nz = 'mixed'", "must be two arms"),
         (f"{CLASSIFY}[x.compare]\nz = [1, 2]", "must be two arms"),
-        (f"{CLASSIFY}compare = ['mixed', 'original']", "compare = ['mixed', 'original'] is list; it must be dict"),
     ],
 )
 def test_a_wrong_entry_is_refused_in_one_line(text, message, tmp_path):
     path = tmp_path / "studies.toml"
     path.write_text(text)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=rf"\A.*{re.escape(message)}.*\Z"):
         registry(path)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"dataset": "mnits"}, "dataset = 'mnits' is unknown"),
-        ({"replicates": 0}, "replicates = 0 is out of range"),
-        ({"overrides": {"gan.stepz": 1}}, "override 'gan.stepz' is unknown; did you mean gan.steps?"),
-        ({"overrides": "cnn"}, "overrides = 'cnn' is str; it must be a dictionary"),
-    ],
-)
-def test_a_wrong_value_is_refused_with_its_study(parameters, message):
-    with pytest.raises(UserError, match=r"\[x\] in .*studies.toml: ") as error:
-        Study("x", "?", "", "classify", parameters=parameters).settings  # noqa: B018
-    assert message in str(error.value)
-
-
-def test_an_unknown_study_is_refused_with_the_nearest_name(capsys):
-    assert main(["study", "few_digit"]) == 2
-    assert "study 'few_digit' is unknown; did you mean few_digits?" in capsys.readouterr().err
+def test_a_wrong_value_is_refused_with_its_study():
+    with pytest.raises(UserError, match=r"\[x\] in .*studies.toml: dataset = 'mnits' is unknown"):
+        Study("x", "?", "", "classify", parameters={"dataset": "mnits"}).levels()
 
 
 @pytest.mark.parametrize(
     ("studies", "message"),
-    [(["nope"], "'nope' is unknown"), ("longer", "must be a list"), (3, "must be a list"), ([3], "must be a list")],
+    [
+        (["few_digit"], "study 'few_digit' is unknown; did you mean few_digits"),
+        ("longer", "must be a list"),
+        ([3], "must be a list"),
+    ],
 )
 def test_the_report_refuses_studies_that_are_none(studies, message):
     with pytest.raises(UserError, match=message):
@@ -94,19 +95,20 @@ def test_the_report_refuses_studies_that_are_none(studies, message):
 def test_a_study_is_computed_by_its_name_and_read_in_its_order(results, monkeypatch, capsys):
     """Two levels of an ablation at preset smoke: nothing is there, then half of it, then all."""
     given = {"preset": "smoke", "factors": ["output"], "replicates": 2}
-    tiny = Study("tiny", "?", "", "ablation", parameters=given)
-    monkeypatch.setattr(published, "registry", lambda: {"tiny": tiny})
-    assert (len(tiny.rows), len(tiny.quality), tiny.missing) == (0, 0, 8)
+
+    def tiny() -> Study:
+        return Study("tiny", "?", "", "ablation", parameters=given)
+
+    monkeypatch.setattr(published, "registry", lambda: {"tiny": tiny()})
+    assert (len(tiny().rows), len(tiny().quality), tiny().missing) == (0, 0, 8)
     study.run([designs.ablation(**given)["output", "S * X"]])
-    half = Study("tiny", "?", "", "ablation", parameters=given)
-    assert (list(half.rows["level"]), list(half.rows["replicate"]), half.missing) == (["S * X"] * 2, [0, 1], 4)
-    assert "4 more runs are not published" in published.how(half)
+    assert tiny().rows[["level", "replicate"]].to_numpy().tolist() == [["S * X", 0], ["S * X", 1]]
+    assert "4 more runs are not published" in published.how(tiny())
     assert main(["study", "tiny", "--dry-run"]) == 0
     assert "14 runs, 6 of them to be computed" in capsys.readouterr().out
     assert main(["study", "tiny"]) == 0
     assert "output, **S * X** against S * X + X" in capsys.readouterr().out
-    whole = Study("tiny", "?", "", "ablation", parameters=given)
-    assert (len(whole.rows), whole.missing) == (4, 0)
+    assert (len(tiny().rows), tiny().missing) == (4, 0)
 
 
 def test_published_numbers_depend_on_no_environment(results, committed, monkeypatch):
@@ -119,7 +121,7 @@ def test_published_numbers_depend_on_no_environment(results, committed, monkeypa
     assert answers.published_answer() == before
 
 
-def test_a_claim_that_the_tables_bear_no_longer_is_named(committed, results, monkeypatch):
+def test_a_claim_that_the_tables_bear_no_longer_is_named(committed, results):
     shutil.copytree(committed, results)
     path = results / "tables" / "classify.csv"
     rows = pd.read_csv(path)
@@ -129,29 +131,12 @@ def test_a_claim_that_the_tables_bear_no_longer_is_named(committed, results, mon
         answers.published_answer()
 
 
-def test_a_run_that_resumed_in_another_commit_counts_for_both_and_each_is_named_once(results):
+def test_a_run_that_resumed_in_another_commit_counts_for_both(results):
     """Regression: the report listed the pair of a resumed run as a third commit."""
     given = {"preset": "smoke", "arms": ["original", "original_plain"]}
     study.run([study.settings_for(**given)])
     path = results / "tables" / "classify_provenance.csv"
     rows = pd.read_csv(path)
     first, second = "a" * 40, "b" * 40
-    rows["commit"] = [f"{first}, then {second}", second]
-    rows.to_csv(path, index=False)
+    rows.assign(commit=[f"{first}, then {second}", second]).to_csv(path, index=False)
     assert published.how(Study("x", "?", "", "classify", parameters=given)).endswith("; commits aaaaaaa, bbbbbbb")
-
-
-def test_the_studies_can_be_computed_as_they_are_published():
-    """What `make study NAME=...` computes has the published runs' names."""
-    for of in registry().values():
-        if not of.settings[0].dataset.startswith("folder:"):
-            assert list(of.levels(study.settings_for).values()) == list(of.levels().values())
-    assert REGISTRY.exists()
-
-
-def test_published_rows_have_their_provenance(published_results):
-    rows, provenance = (published.table(name) for name in ("classify", "classify_provenance"))
-    assert list(rows["run_id"]) == list(provenance["run_id"])
-    recorded = ["commit", "torch", "torchvision", "device", "threads", "precision", "seconds"]
-    assert provenance[recorded].notna().all(axis=None)
-    assert not provenance["commit"].str.contains("changes|unknown").any()

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.signal import correlate2d
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -13,13 +14,11 @@ from rag_lib.base import UserError
 from rag_lib.classifiers.networks import FastCNN, build
 from rag_lib.gan import fast_convolution
 from rag_lib.gan.attention import ATTENTION, SPAM, Residual, attention_module
-from rag_lib.gan.fast_convolution import Conv2d, ConvToPoint, ConvTranspose2d, DConvOfPoint, weight_gradient
+from rag_lib.gan.fast_convolution import Conv2d, ConvToPoint, ConvTranspose2d, DConvOfPoint
 from rag_lib.gan.networks import ConditionalBatchNorm, Discriminator, Generator, OnePerClass
 from rag_lib.gan.train import discriminate, n_parameters
 from rag_lib.runtime.numerics import autocast
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, DataConfig, GanConfig
-
-SIZES = [(28, 1), (28, 3), (32, 1), (32, 3)]
 
 
 def gan_config(size: int = 28, channels: int = 1, **changes) -> GanConfig:
@@ -33,84 +32,58 @@ def classifier(name: str, size: int = 28, channels: int = 1, stem: str = "imagen
 
 
 def spam_in_numpy(x: np.ndarray, weight: np.ndarray, scale: float, shift: float, eps: float) -> np.ndarray:
-    """Eqs. 2 and 3 written out: a 3 x 3 convolution to one map, batch norm over the batch, sigmoid, S * X + X."""
-    n, _, h, w = x.shape
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    conv = np.zeros((n, 1, h, w))
-    for i in range(h):
-        for j in range(w):
-            conv[:, 0, i, j] = (padded[:, :, i : i + 3, j : j + 3] * weight[0]).sum((1, 2, 3))
-    normed = (conv - conv.mean()) / np.sqrt(conv.var() + eps) * scale + shift
-    s = 1 / (1 + np.exp(-normed))
-    return s * x + x
-
-
-def test_spam_is_equations_2_and_3():
-    torch.manual_seed(0)
-    spam = SPAM(5).double()
-    nn.init.constant_(spam.norm.weight, 1.7)
-    nn.init.constant_(spam.norm.bias, -0.3)
-    x = torch.randn(4, 5, 7, 6, dtype=torch.float64)
-    expected = spam_in_numpy(x.numpy(), spam.conv.weight.detach().numpy(), 1.7, -0.3, spam.norm.eps)
-    np.testing.assert_allclose(spam(x).detach().numpy(), expected, rtol=1e-10)
+    """Eqs. 2 and 3 written out: 3 x 3 convolutions to one map or one a channel, batch norm, sigmoid, S * X + X."""
+    kernels = weight.reshape(-1, 3, 3)
+    conv = np.array([[correlate2d(c, w, "same") for c, w in zip(image, kernels, strict=True)] for image in x])
+    conv = conv.sum(1, keepdims=True) if len(weight) == 1 else conv
+    over = {"axis": (0, 2, 3), "keepdims": True}
+    normed = (conv - conv.mean(**over)) / np.sqrt(conv.var(**over) + eps) * scale + shift
+    return x / (1 + np.exp(-normed)) + x
 
 
 @pytest.mark.parametrize(("per_channel", "maps"), [(False, 1), (True, 5)])
-def test_spam_weighs_positions_or_channels(per_channel, maps):
-    x = torch.randn(4, 5, 7, 6)
-    s = SPAM(5, per_channel).attention(x)
-    assert s.shape == (4, maps, 7, 6)
-    assert 0 < s.min() < s.max() < 1
+def test_spam_is_equations_2_and_3(per_channel, maps):
+    torch.manual_seed(0)
+    spam = SPAM(5, per_channel).double()
+    nn.init.constant_(spam.norm.weight, 1.7)
+    nn.init.constant_(spam.norm.bias, -0.3)
+    x, weight = torch.randn(4, 5, 7, 6, dtype=torch.float64), spam.conv.weight.detach().numpy()
+    assert len(weight) == maps
+    expected = spam_in_numpy(x.numpy(), weight, 1.7, -0.3, spam.norm.eps)
+    np.testing.assert_allclose(spam(x).detach().numpy(), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize(("size", "channels"), SIZES)
-def test_generator_draws_images_in_tanhs_range(size, channels):
-    generator = Generator(gan_config(size, channels), n_classes=10)
-    x = generator(100 * torch.randn(6, 100), torch.arange(6))
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (28, 3), (32, 1), (32, 3)])
+def test_both_networks_take_every_size_and_obey_the_label(size, channels):
+    config = gan_config(size, channels)
+    generator, discriminator = Generator(config, n_classes=10).eval(), Discriminator(config, n_classes=10)
+    z, y = torch.randn(6, 100), torch.arange(6)
+    x = generator(z, y)
     assert x.shape == (6, channels, size, size)
-    assert -1 <= x.min() < x.max() <= 1
+    assert 0.9 < generator(1e9 * z, y).abs().max() <= 1
+    assert not torch.equal(x, generator(z, y + 1))
+    assert not torch.equal(x, generator(z.flip(0), y))
+    logits = discriminator(x, y)
+    assert logits.shape == (6,)
+    assert not torch.equal(logits, discriminator(x, y + 1))
 
 
-def test_generator_has_four_transposed_convolutions_and_three_spams():
-    modules = list(Generator(GanConfig(), n_classes=10).modules())
-    assert sum(isinstance(m, nn.ConvTranspose2d) for m in modules) == 4
-    assert sum(isinstance(m, SPAM) for m in modules) == 3
-
-
-def test_generator_without_attention_has_none_and_fewer_parameters():
-    plain = Generator(GanConfig(attention="none"), n_classes=10)
-    assert not any(isinstance(m, SPAM) for m in plain.modules())
-    assert isinstance(attention_module("none", 8), nn.Identity)
-    assert n_parameters(plain) < n_parameters(Generator(GanConfig(), n_classes=10))
-
-
-def test_generator_obeys_the_label_and_z():
-    generator = Generator(gan_config(), n_classes=10).eval()
-    z = torch.randn(2, 100)
-    y = torch.tensor([3, 3])
-    assert not torch.equal(generator(z, y), generator(z, y + 1))
-    assert not torch.equal(generator(z, y)[0], generator(z, y)[1])
+@pytest.mark.parametrize(("attention", "sides"), [("spam", [4, 7, 14]), ("none", []), ("cbam", []), ("se", [])])
+def test_the_generator_has_four_dconvs_and_a_map_of_each_spam(attention, sides):
+    generator = Generator(gan_config(attention=attention), n_classes=10)
+    assert sum(isinstance(m, nn.ConvTranspose2d) for m in generator.modules()) == 4
+    z, y = torch.randn(3, 100), torch.tensor([0, 5, 9])
+    assert generator(z, y).shape == (3, 1, 28, 28)
+    assert [tuple(s.shape) for s in generator.attention_maps(z, y)] == [(3, 1, side, side) for side in sides]
 
 
 def test_attention_maps_are_those_of_the_forward_pass():
     generator = Generator(gan_config(), n_classes=10).eval()
-    z, y = torch.randn(3, 100), torch.arange(3)
+    z, y, seen = torch.randn(3, 100), torch.arange(3), []
     maps = generator.attention_maps(z, y)
-    assert [tuple(s.shape) for s in maps] == [(3, 1, 4, 4), (3, 1, 7, 7), (3, 1, 14, 14)]
-    seen = []
     generator.block1[-1].norm.register_forward_hook(lambda *args: seen.append(args[-1].sigmoid()))
     generator(z, y)
     torch.testing.assert_close(maps[0], seen[0])
-
-
-@pytest.mark.parametrize(("size", "channels"), SIZES)
-def test_discriminator_gives_one_logit_an_image_and_obeys_the_label(size, channels):
-    discriminator = Discriminator(gan_config(size, channels), n_classes=10)
-    assert sum(isinstance(m, nn.Conv2d) for m in discriminator.modules()) == 4
-    x = torch.rand(6, channels, size, size) * 2 - 1
-    logits = discriminator(x, torch.arange(6))
-    assert logits.shape == (6,)
-    assert not torch.equal(logits, discriminator(x, torch.arange(1, 7)))
 
 
 @pytest.mark.parametrize("name", [*CLASSIFIERS, "timm:resnet10t"])
@@ -131,25 +104,14 @@ def test_resnets_stem_keeps_the_resolution_only_for_cifar():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [
-        ("timm:no_such_net", "timm has no model 'no_such_net'"),
-        ("timm:vit_tiny_patch16_224", "does not take images of 1 x 28 x 28"),
-    ],
+    [("no_such_net", "timm has no model"), ("vit_tiny_patch16_224", ".* does not take images of 1 x 28 x 28")],
 )
 def test_a_timm_model_that_cannot_serve_is_refused_in_one_line(name, message):
-    with pytest.raises(UserError, match=message) as error:
-        classifier(name)
-    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=rf"\A{message}.*\Z"):
+        classifier(f"timm:{name}")
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: classifier("timm:resnet10t"),
-        lambda: attention_module("cbam", channels=8, residual=True),
-    ],
-    ids=["classifier", "attention"],
-)
+@pytest.mark.parametrize("make", [lambda: classifier("timm:resnet10t"), lambda: attention_module("cbam", channels=8)])
 def test_without_timm_one_line_says_how_this_clone_gets_it(make, monkeypatch):
     """Regression: it named a package of PyPI, where this study is not."""
     for name in ("timm", "timm.layers", "timm.layers.cbam"):
@@ -177,9 +139,7 @@ def test_our_convolutions_and_their_gradients_are_torchs(ours, torchs, size, pre
     gradients = []
     product = fast_convolution.weight_gradient
     monkeypatch.setattr(fast_convolution, "weight_gradient", lambda *a: gradients.append(product(*a)) or gradients[-1])
-    inputs = fast.in_channels
-    x = torch.randn(5, inputs, size, size)
-    found = []
+    x, found = torch.randn(5, fast.in_channels, size, size), []
     for module in (fast, plain):
         given = x.clone().requires_grad_()
         with autocast(precision, torch.device("cpu")):
@@ -195,16 +155,8 @@ def test_our_convolutions_and_their_gradients_are_torchs(ours, torchs, size, pre
         torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance * float(theirs.abs().max()))
 
 
-def test_a_wrong_convolution_would_be_noticed():
-    """The control of the test above: gradients of another geometry are further away than its tolerance."""
-    x, gradient = torch.randn(5, 8, 14, 14), torch.randn(5, 16, 7, 7)
-    right, wrong = (weight_gradient(a, gradient, 4, 2, 1) for a in (x, x.flip(2)))
-    assert (right - wrong).abs().max() > 0.1 * right.abs().max()
-
-
-def test_spectral_norm_bounds_every_layer_and_lets_real_and_generated_images_share_a_pass():
-    config = GanConfig(width=8, d_norm="spectral")
-    D = Discriminator(config, 10)
+def test_spectral_norm_bounds_every_layer_and_lets_images_share_a_pass():
+    D = Discriminator(GanConfig(width=8, d_norm="spectral"), 10)
     x, y = torch.rand(6, 1, 28, 28) * 2 - 1, torch.arange(6)
     for _ in range(50):
         D(x, y)  # each pass takes the power iteration one step further
@@ -215,22 +167,13 @@ def test_spectral_norm_bounds_every_layer_and_lets_real_and_generated_images_sha
     torch.testing.assert_close(torch.cat([real, fake]), torch.cat([D(x, y), D(-x, y)]))
 
 
-@pytest.mark.parametrize("name", [name for name in ATTENTION if name != "none"])
+@pytest.mark.parametrize("name", ATTENTION)
 def test_the_residual_form_adds_the_input_to_every_attention(name):
-    torch.manual_seed(0)
     with_residual, x = attention_module(name, 16), torch.randn(4, 16, 7, 7)
     without = attention_module(name, 16, residual=False)
     inner = with_residual.module if isinstance(with_residual, Residual) else with_residual
     without.load_state_dict(inner.state_dict())
-    torch.testing.assert_close(with_residual(x), without(x) + x)
-
-
-@pytest.mark.parametrize("name", ["none", "cbam", "se"])
-def test_the_generator_takes_other_attention_and_has_no_maps_of_spam_then(name):
-    generator = Generator(gan_config(attention=name), n_classes=10)
-    z, y = torch.randn(3, 100), torch.tensor([0, 5, 9])
-    assert generator(z, y).shape == (3, 1, 28, 28)
-    assert generator.attention_maps(z, y) == []
+    torch.testing.assert_close(with_residual(x), x if name == "none" else without(x) + x)
 
 
 def test_conditional_batch_norm_normalises_and_scales_by_class():
@@ -253,7 +196,7 @@ def test_a_conditional_generator_draws_each_class_with_its_own_norm():
     assert not torch.equal(before[1], after[1])
 
 
-def test_one_per_class_asks_each_generator_for_its_own_class_in_the_rows_order():
+def test_one_per_class_asks_each_generator_for_its_own_class_in_order():
     model = OnePerClass(gan_config(), n_classes=3).eval()
     z, y = torch.randn(5, 100), torch.tensor([2, 0, 2, 1, 0])
     drawn = model(z, y)

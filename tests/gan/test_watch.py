@@ -1,6 +1,7 @@
 """What is said of a training that goes wrong, and where it is shown."""
 
 from dataclasses import replace
+from math import nan
 from types import SimpleNamespace
 
 import pandas as pd
@@ -19,6 +20,7 @@ from rag_lib.study.resolve import resolve
 
 CONFIG = resolve(preset="smoke").gan
 GOOD = {"loss_d": 1.2, "loss_g": 1.0, "d_real": 0.6, "d_fake": 0.4, "diversity": 0.9, "diversity_lowest": 0.7}
+D_WINS = {"d_real": 0.95, "d_fake": 0.1}
 
 
 def history(rows: int = 100, **last: float) -> pd.DataFrame:
@@ -28,83 +30,64 @@ def history(rows: int = 100, **last: float) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("last", "name", "advice"),
+    ("seen", "config", "name", "advice"),
     [
-        ({}, None, ""),
-        ({"d_real": 0.95, "d_fake": 0.1}, "D wins", "gan.d_norm=spectral"),
-        ({"loss_g": 12.0}, "the losses run away", "smaller gan.lr"),
-        ({"loss_d": -11.0}, "the losses run away", "smaller gan.lr"),
-        ({"diversity": 0.1}, "samples collapse", "gan.diff_augment=True"),
-        ({"diversity": 0.1, "diversity_lowest": 0.01}, "samples collapse", "gan.diff_augment=True"),
-        ({"diversity_lowest": 0.05}, "a class collapses", "gan.diff_augment=True"),  # regression: 1 of 10 was not seen
-        ({"diversity": float("nan"), "diversity_lowest": float("nan")}, None, ""),  # no class came twice in a batch
+        (history(), {}, None, ""),
+        (history(FEWEST - 1, **D_WINS), {}, None, ""),  # all GANs begin badly
+        (history(**D_WINS), {"loss": "hinge"}, None, ""),  # it makes no probabilities
+        (history(**D_WINS), {}, "D wins", "try --set gan.d_norm=spectral or"),
+        (history(**D_WINS), {"d_norm": "spectral"}, "D wins", "try --set gan.diff_augment=True or"),
+        (history(**D_WINS), {"d_norm": "spectral", "diff_augment": True}, "D wins", "try a smaller gan.lr"),
+        (history(loss_g=12.0), {}, "the losses run away", "smaller gan.lr"),
+        (history(loss_d=-11.0), {}, "the losses run away", "smaller gan.lr"),
+        (history(diversity=0.1), {}, "samples collapse", "gan.diff_augment=True"),
+        (history(diversity=0.1, diversity_lowest=0.01), {}, "samples collapse", "gan.diff_augment=True"),
+        # regression: 1 of 10 was not seen
+        (history(diversity_lowest=0.05), {}, "a class collapses", "gan.diff_augment=True"),
+        (history(diversity=nan, diversity_lowest=nan), {}, None, ""),  # no class came twice in a batch
+        (history().drop(columns=["diversity", "diversity_lowest"]), {}, None, ""),  # of an older version
     ],
 )
-def test_what_goes_wrong_is_named_with_what_to_try(last, name, advice):
-    found = findings(history(**last), CONFIG)
+def test_what_goes_wrong_is_named_with_what_to_try(seen, config, name, advice):
+    found = findings(seen, replace(CONFIG, **config))
     assert list(found) == ([name] if name else [])
     assert advice in "".join(found.values())
 
 
-def test_advice_has_the_form_of_the_place_where_it_is_read(monkeypatch):
-    bad = history(d_real=0.95, d_fake=0.1)
-    assert "try --set gan.d_norm=spectral" in findings(bad, CONFIG)["D wins"]
+def test_advice_in_a_kernel_has_the_form_of_a_notebooks_parameters(monkeypatch):
     monkeypatch.setattr(progress, "in_kernel", lambda: True)
-    assert 'overrides["gan.d_norm"] = "spectral"' in findings(bad, CONFIG)["D wins"]
+    assert 'overrides["gan.d_norm"] = "spectral"' in findings(history(**D_WINS), CONFIG)["D wins"]
 
 
-def test_all_gans_begin_badly_and_the_hinge_loss_makes_no_probabilities():
-    bad = {"d_real": 0.99, "d_fake": 0.01}
-    assert not findings(history(FEWEST - 1, **bad), CONFIG)
-    assert not findings(history(**bad), replace(CONFIG, loss="hinge"))
-    advice = findings(history(**bad), replace(CONFIG, d_norm="spectral"))["D wins"]
-    assert "gan.diff_augment=True" in advice  # not what it has already
-    best = replace(CONFIG, d_norm="spectral", diff_augment=True)
-    assert findings(history(**bad), best)["D wins"].endswith("try a smaller gan.lr")
+REAL, Y = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 4
 
 
-def test_a_run_without_diversity_is_from_an_older_version():
-    older = history().drop(columns=["diversity", "diversity_lowest"])
-    assert not findings(older, CONFIG)
-    assert gan_curves(older)
-
-
-def test_diversity_is_that_of_the_generated_images_over_that_of_the_real_ones():
-    torch.manual_seed(0)
-    real, y = torch.rand(20, 1, 28, 28), torch.arange(20) % 4
-    assert diversity(real, real, y) == (1, 1)
-    assert diversity(real, real / 2, y) == (pytest.approx(0.5), pytest.approx(0.5))
-    # one image a class: nothing differs within a class, whatever differs between them
-    assert max(diversity(real, real[y], y)) < 1e-3
-    assert all(value.isnan() for value in diversity(real[:4], real[:4], y[:4]))
-    assert all(value.isnan() for value in diversity(real[y], real, y))  # regression: it was infinite
-
-
-def test_the_collapse_of_one_class_is_the_lowest_diversity():
-    torch.manual_seed(0)
-    real, y = torch.rand(20, 1, 28, 28), torch.arange(20) % 4
-    fake = torch.where((y == 2)[:, None, None, None], real[2], real)
-    together, lowest = diversity(real, fake, y)
-    assert together == pytest.approx(0.75, abs=0.02)
-    assert lowest < 1e-3
-
-
-def test_a_training_shows_every_row_of_its_history_to_who_watches(digits):
-    seen = []
-    run = train_gan(CONFIG, digits.train, watch=lambda history, samples: seen.append((len(history), samples.name)))
-    assert seen == [(i + 1, "samples") for i in range(len(run.history()))]
+@pytest.mark.parametrize(
+    ("real", "fake", "y", "expected"),
+    [
+        (REAL, REAL, Y, (1, 1)),
+        (REAL, REAL / 2, Y, (0.5, 0.5)),
+        (REAL, REAL[Y], Y, (0, 0)),  # one image a class, whatever differs between classes
+        (REAL, torch.where((Y == 2)[:, None, None, None], REAL[2], REAL), Y, (0.75, 0)),  # one class of four collapsed
+        (REAL[:4], REAL[:4], Y[:4], (nan, nan)),  # no pair
+        (REAL[Y], REAL, Y, (nan, nan)),  # regression: it was infinite
+    ],
+    ids=["as real ones", "half", "collapse", "one class collapses", "no pair", "real ones alike"],
+)
+def test_diversity_is_that_of_generated_over_that_of_real_images(real, fake, y, expected):
+    assert [float(d) for d in diversity(real, fake, y)] == pytest.approx(expected, abs=0.02, nan_ok=True)
 
 
 def test_a_warning_is_printed_once_a_training(capsys, tmp_path):
-    watch = Alarm(CONFIG)
-    for _ in range(2):
-        watch(history(diversity=0.1).to_dict("records"), tmp_path)
+    watch, collapsed = Alarm(CONFIG), history(diversity=0.1).to_dict("records")
+    watch(collapsed, tmp_path)
+    watch(collapsed, tmp_path)
     printed = capsys.readouterr().err
+    assert printed.startswith("step 100: samples collapse: images of a class differ 0.10 times as much")
     assert printed.count("samples collapse") == 1
     watch(history(50).to_dict("records"), tmp_path)  # of the next class, with a generator of its own
-    watch(history(diversity=0.1).to_dict("records"), tmp_path)
+    watch(collapsed, tmp_path)
     assert "samples collapse" in capsys.readouterr().err
-    assert printed.startswith("step 100: samples collapse: images of a class differ 0.10 times as much")
 
 
 def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits, monkeypatch):
@@ -117,9 +100,9 @@ def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits,
     monkeypatch.setattr(interactive, "SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr(interactive, "MAX_SHARE", 1e9)
     watch = interactive.watcher(CONFIG)
+    assert watch.handle is None  # of a run that is there already the notebook displays the figure
     run = train_gan(CONFIG, digits.train, watch=watch)
-    assert len(pictures) == CONFIG.steps
-    assert len(set(pictures)) == CONFIG.steps
+    assert len(pictures) == len(set(pictures)) == CONFIG.steps
     notebook.show(gan_curves(run.history()), "curves", "Both losses.", handle=watch.handle)
     assert len(pictures) == CONFIG.steps + 1
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
@@ -128,16 +111,12 @@ def test_the_live_figure_moves_and_ends_as_the_one_of_the_whole_training(digits,
 def test_samples_of_later_than_the_history_are_not_shown(tmp_path, monkeypatch):
     """Regression: a run that went on from a checkpoint showed what a killed one had left, even half a file."""
     shown = []
-    monkeypatch.setattr(interactive, "below", lambda figure, newest: shown.append(newest))
+    monkeypatch.setattr(interactive, "below", lambda figure, newest: shown.append(newest.name))
     monkeypatch.setattr(DisplayHandle, "display", lambda self, image: None)
     for step in (25, 50):
         (tmp_path / f"step-{step:06d}.png").write_bytes(b"half a file")
     interactive.LiveFigure(CONFIG)(history(30).to_dict("records"), tmp_path)
-    assert [path.name for path in shown] == ["step-000025.png"]
-
-
-def test_a_run_that_is_there_already_moves_nothing():
-    assert interactive.LiveFigure(CONFIG).handle is None  # the notebook displays the figure
+    assert shown == ["step-000025.png"]
 
 
 def test_a_front_end_is_live_in_a_kernel_that_somebody_looks_at(monkeypatch):
@@ -151,15 +130,14 @@ def test_a_front_end_is_live_in_a_kernel_that_somebody_looks_at(monkeypatch):
         assert progress.live_front_end() is somebody
 
 
-def test_a_bar_in_a_kernel_ends_as_text_and_one_that_nobody_looks_at_prints_lines(monkeypatch):
+def test_a_bar_ends_as_text_and_one_that_nobody_looks_at_prints_lines(monkeypatch):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "inherited")
     monkeypatch.delenv("RAG_PROGRESS")
     manager, client = start_new_kernel()
     code = "from rag_lib.runtime.progress import progress\nwith progress(3, 'a < b') as counter: counter.update(3)"
-    seen = {}
-    for somebody in (True, False):
-        seen[somebody] = []
-        client.execute_interactive(code, allow_stdin=somebody, output_hook=seen[somebody].append, timeout=60)
+    seen = {True: [], False: []}
+    for somebody, messages in seen.items():
+        client.execute_interactive(code, allow_stdin=somebody, output_hook=messages.append, timeout=60)
     client.stop_channels()
     manager.shutdown_kernel(now=True)
     bars = [m["content"]["data"] for m in seen[True] if m["msg_type"] in ("display_data", "update_display_data")]

@@ -13,7 +13,7 @@ from helpers import cached
 from PIL import Image
 
 from rag_lib import study
-from rag_lib.analysis import paper, tables, words
+from rag_lib.analysis import tables, words
 from rag_lib.base import UserError
 from rag_lib.data.datasets import load
 from rag_lib.data.images import Images
@@ -25,19 +25,16 @@ from rag_lib.settings.arms import ARMS, parse_arm
 from rag_lib.settings.config import ClassifierConfig
 from rag_lib.study import designs, engines
 from rag_lib.study.arms import compose
+from rag_lib.study.plan import ids_of
 from rag_lib.study.resolve import SEEDS_OF_A_DRAW, configs, replicate, resolve
 
 SETTINGS = resolve(preset="smoke", arms=["generated", "original", "mixed"])
 
 
-def config_of(spec: str, seed: int = 0) -> ClassifierConfig:
+def group(spec: str, real: Images, synthetic: Images, seed: int = 0) -> Images:
     name, share, times = parse_arm(spec)
     gan = SETTINGS.gan if ARMS[name].gan else None
-    return ClassifierConfig(arm=name, share=share, times=times, gan=gan, seed=seed)
-
-
-def group(spec: str, real: Images, synthetic: Images, seed: int = 0) -> Images:
-    return compose(config_of(spec, seed), real, synthetic)
+    return compose(ClassifierConfig(arm=name, share=share, times=times, gan=gan, seed=seed), real, synthetic)
 
 
 def classify(settings, splits):
@@ -46,53 +43,154 @@ def classify(settings, splits):
         return study.run([settings])
 
 
-def constant(value: int, n: int = 20, size: int = 28) -> Images:
-    return Images(torch.full((n, 1, size, size), value, dtype=torch.uint8), torch.arange(n) % 10, tuple("0123456789"))
+def constant(value: int, n: int = 20, size: int = 28, n_classes: int = 10) -> Images:
+    """Images of a single grey, the classes in turn."""
+    x = torch.full((n, 1, size, size), value, dtype=torch.uint8)
+    return Images(x, torch.arange(n) % n_classes, tuple(map(str, range(n_classes))))
 
 
 @pytest.mark.parametrize(
-    ("name", "real", "synthetic"),
+    ("spec", "real", "synthetic"),
     [
-        ("original", 20, 0),
-        ("generated", 0, 20),
-        ("mixed", 10, 10),
-        ("mixed:0.25", 15, 5),
-        ("mixed:0.55", 9, 11),  # regression: 20 * 0.55 is a little more than 11, and was rounded up to 12
-        ("mixed:0", 20, 0),
-        ("mixed:1", 0, 20),
-        ("mixed_add", 20, 20),
-        ("mixed_add:3", 60, 60),
-        ("generated:3", 0, 60),
-        ("original_plain", 20, 0),
-        ("original_half", 10, 0),
-        ("generated_shuffled", 0, 20),
+        ("original", 100, 0),
+        ("generated", 0, 100),
+        ("mixed", 50, 50),
+        ("mixed:0.25", 75, 25),
+        ("mixed:0.55", 45, 55),  # regression: 100 * 0.55 is a little more than 55, and was rounded up to 56
+        ("mixed:0", 100, 0),
+        ("mixed:1", 0, 100),
+        ("mixed_add", 100, 100),
+        ("mixed_add:3", 300, 300),
+        ("generated:3", 0, 300),
+        ("original_plain", 100, 0),
+        ("original_half", 50, 0),
+        ("generated_shuffled", 0, 100),
     ],
 )
-def test_every_arm_is_composed_as_its_name_says(name, real, synthetic):
-    images = group(name, constant(1), constant(2, n=20 * parse_arm(name)[2]))
-    assert (images.x[:, 0, 0, 0] == 1).sum() == real
-    assert (images.x[:, 0, 0, 0] == 2).sum() == synthetic
-
-
-@pytest.mark.parametrize("name", ARMS)
-def test_every_arm_says_what_share_of_its_images_is_generated(name):
-    generated = group(name, constant(1), constant(2)).x[:, 0, 0, 0] == 2
-    assert ARMS[name].share in (None, generated.float().mean().item())
-
-
-def unequal(value: int, sizes: tuple[int, ...] = (6, 1, 3)) -> Images:
-    y = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    return Images(torch.full((len(y), 1, 28, 28), value, dtype=torch.uint8), y, ("common", "rare", "middle"))
+def test_every_arm_is_composed_as_its_name_and_its_share_say(spec, real, synthetic):
+    name, _, times = parse_arm(spec)
+    images = group(spec, constant(1, n=100), constant(2, n=100 * times))
+    assert [(images.x[:, 0, 0, 0] == value).sum() for value in (1, 2)] == [real, synthetic]
+    assert spec != name or ARMS[name].share in (None, synthetic / (real + synthetic))
 
 
 @pytest.mark.parametrize(("name", "added"), [("balanced", 2), ("oversampled", 1)])
 def test_rare_classes_are_topped_up_to_the_size_of_the_largest(name, added):
-    in_turn = Images(torch.full((18, 1, 28, 28), 2, dtype=torch.uint8), torch.arange(18) % 3, unequal(1).classes)
-    images = group(name, unequal(1), in_turn)
+    real = replace(constant(1, n=10, n_classes=3), y=torch.tensor([0] * 6 + [1] + [2] * 3))
+    images = group(name, real, constant(2, n=18, n_classes=3))
     assert images.y.bincount().tolist() == [6, 6, 6]
-    assert torch.equal(images.x[:10], unequal(1).x)  # every real image is there, once
+    assert torch.equal(images.x[:10], real.x)  # every real image is there, once
     assert images.x[10:].unique().tolist() == [added]
     assert group(name, constant(1), constant(2)).y.bincount().tolist() == [2] * 10  # nothing to do
+
+
+def test_the_real_half_has_every_class_and_depends_on_the_seed():
+    real = replace(constant(1, n=40), x=torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 1, 28, 28))
+    groups = [group("mixed", real, constant(200, n=40), seed) for seed in (0, 0, 1)]
+    halves = [images.x[:20, 0, 0, 0].tolist() for images in groups]
+    assert halves[0] == halves[1] != halves[2]
+    for half in groups[0].y.split(20):
+        assert half.bincount().tolist() == [2] * 10
+
+
+def test_the_mixed_group_is_half_and_half_where_classes_are_rare_too():
+    """Regression: every rare class once enlarged the real half."""
+    rare = replace(constant(1, n=57, n_classes=30), y=torch.tensor([0] * 28 + list(range(1, 30))))
+    images = group("mixed", rare, constant(2, n=57, n_classes=30))
+    assert [(images.x[:, 0, 0, 0] == value).sum() for value in (1, 2)] == [28, 29]
+
+
+def test_shuffled_labels_are_the_same_labels_on_other_images():
+    shuffled, y = (images.y.tolist() for images in (group("generated_shuffled", constant(1), constant(2)), constant(2)))
+    assert sorted(shuffled) == sorted(y)
+    assert shuffled != y
+
+
+def test_generated_crops_are_continued_to_the_stored_size():
+    assert group("mixed", constant(1, size=32), constant(2, size=28)).x.shape == (20, 1, 32, 32)
+
+
+def test_the_yardstick_takes_away_random_rotation_shift_and_mirroring():
+    overrides = {"data.flip": True, "data.translation": 2}
+    plain, original = configs(resolve(preset="smoke", overrides=overrides, arms=["original_plain", "original"]))
+    assert plain.data == replace(original.data, rotation=0.0, translation=0, flip=False)
+    assert replace(plain, data=original.data, arm="original") == original
+
+
+def test_a_replicate_has_a_draw_a_gan_and_classifier_seeds_of_its_own():
+    """Regression: all classifiers had the seeds 0, 1, 2, ..., whose effects the intervals over replicates left out."""
+    overrides = {"classifiers": {"cnn": 3}, "gan.labels": "pseudo"}
+    settings = resolve(preset="smoke", seed=7, overrides=overrides, replicates=3)
+    cells = [replicate(settings, r) for r in range(3)]
+    assert [(c.data.split_seed, c.gan.seed) for c in cells] == [(0, 7), (1, 8), (2, 9)]
+    for r, cell in enumerate(cells):
+        seeds = range(SEEDS_OF_A_DRAW * r, SEEDS_OF_A_DRAW * (r + 1))
+        assert {config.data.split_seed for config in configs(cell)} == {r}
+        assert {config.gan for config in configs(cell)} == {None, cell.gan}
+        assert {config.seed for config in configs(cell)} == set(seeds[:3])
+        assert cell.gan.labeller.data == cell.quality.judge.data == cell.data
+        assert cell.quality.gan == cell.gan
+        assert cell.quality.judge.seed == seeds[0]
+        assert cell.gan.labeller.seed in seeds[3:]  # or the judge would be asked for its own labels
+    alone = resolve(preset="smoke", seed=9, overrides=overrides | {"data.split_seed": 2})
+    assert configs(alone) == configs(cells[2])
+
+
+def test_a_run_names_its_generators_weights_and_refuses_those_of_another(results):
+    settings = resolve(preset="smoke", arms=["original", "mixed"])
+    table, quality = study.run([settings])
+    (gan,) = (results / "runs").glob("gan-*")
+    weights = sha256(gan / "generator.safetensors")[:12]
+    ids = [*table["run_id"], judged := quality["run_id"].item()]
+    assert [finished(id).environment().get("generator") for id in ids] == [None, weights, weights]
+    published = pd.read_csv(results / "tables" / "quality_provenance.csv", dtype=str).set_index("run_id")
+    assert published["generator"][judged] == weights
+    assert set(published.index) == {judged, gan.name}  # the generator's own surroundings, too
+    save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
+    with pytest.raises(UserError, match=rf"another training of its generator \(weights {weights}, now .*runs --clean"):
+        study.run([settings])
+    assert set(clean_runs()) == set(ids[1:])
+
+
+def test_an_interrupted_run_does_not_go_on_with_images_of_another_training(tmp_path):
+    """Regression: it was refused only after the rest of it had been computed."""
+    gan = Run("gan-x", tmp_path, {}, reused=True)
+
+    def stop(folder):
+        save_checkpoint(folder / "checkpoint-00000001.pt", {})
+        raise KeyboardInterrupt
+
+    save_weights(tmp_path / "generator.safetensors", {"one": torch.zeros(1)}, {})
+    for _ in range(2):  # the same weights: it goes on
+        with pytest.raises(KeyboardInterrupt):
+            cached("classifier", SETTINGS.quality.judge, stop, gan)
+    save_weights(tmp_path / "generator.safetensors", {"other": torch.zeros(1)}, {})
+    with pytest.raises(UserError, match="another training of its generator"):
+        cached("classifier", SETTINGS.quality.judge, lambda folder: pytest.fail("went on"), gan)
+
+
+def test_the_tables_have_a_row_a_run_and_a_second_study_reuses_all_of_them(digits, results):
+    settings = replace(SETTINGS, replicates=2)
+    table, quality = classify(settings, digits)
+    assert table[["replicate", "arm"]].to_numpy().tolist() == [[r, arm] for r in (0, 1) for arm in SETTINGS.arms]
+    assert list(quality["replicate"]) == [0, 1]
+    files = {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
+    for first, again in zip((table, quality), classify(settings, digits), strict=True):
+        pd.testing.assert_frame_equal(first, again)
+    assert files == {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
+    saved = pd.read_csv(results / "tables" / "classify.csv").set_index("run_id").loc[table["run_id"]]
+    assert saved["test_accuracy"].tolist() == table["test_accuracy"].tolist()
+    assert {"data.rotation", "classifier.lr", "classifier.precision", "gan.attention", "gan.steps"} <= set(saved)
+    for row in table.itertuples():  # the test images weigh as the group is composed
+        metrics = finished(row.run_id).metrics
+        real, generated = 100 * metrics["test_accuracy"], 100 * metrics.get("generated_accuracy", 0)
+        own = {"original": real, "mixed": (real + generated) / 2, "generated": generated}[row.arm]
+        assert (row.test_accuracy, row.own_test_accuracy) == pytest.approx((real, own), abs=1e-3)
+    of_quality = pd.read_csv(results / "tables" / "quality.csv").set_index("run_id")["gan_test_accuracy"]
+    for id in quality["run_id"]:
+        counts = finished(id).confusion()
+        assert counts.sum(axis=1).tolist() == [20] * 10  # of each class that was asked for
+        assert of_quality[id] == pytest.approx(100 * counts.to_numpy().trace() / 200)
 
 
 def test_an_arm_that_needs_more_generated_images_than_real_ones_gets_them(digits):
@@ -105,161 +203,13 @@ def test_an_arm_that_needs_more_generated_images_than_real_ones_gets_them(digits
     assert table["own_test_accuracy"].isna().tolist() == [False, True, True, False, False]
     shown = tables.by_class(table, splits.train)
     assert shown["real images"].tolist() == ["4", *["36"] * 9, "328 in all"]
-    assert shown.loc["mean of the classes", "balanced"] == pytest.approx(shown["balanced"].iloc[:-1].mean(), abs=0.01)
-    # the test digits are as many of each class
-    assert shown.loc["mean of the classes", "original"] == pytest.approx(table.test_accuracy[0], abs=0.01)
+    mean = shown.loc["mean of the classes"]
+    assert mean["balanced"] == pytest.approx(shown["balanced"].iloc[:-1].mean(), abs=0.01)
+    assert mean["original"] == pytest.approx(table.test_accuracy[0], abs=0.01)  # the test digits are as many of each
 
 
-def test_rare_classes_cannot_be_topped_up_by_a_generator_that_draws_what_it_likes():
-    with pytest.raises(UserError, match="wants a generator that can be asked for a class"):
-        study.settings_for(preset="smoke", arms=["balanced"], overrides={"gan.labels": "pseudo"})
-
-
-def test_the_mixed_groups_halves_have_every_class():
-    images = group("mixed", constant(1), constant(2))
-    for value in (1, 2):
-        assert images.y[images.x[:, 0, 0, 0] == value].sort().values.tolist() == list(range(10))
-
-
-def test_shuffled_labels_are_the_same_labels_on_other_images():
-    y = group("generated_shuffled", constant(1), constant(2)).y
-    assert y.sort().values.tolist() == sorted(constant(2).y.tolist())
-    assert y.tolist() != constant(2).y.tolist()
-
-
-def test_the_yardstick_takes_away_random_rotation_shift_and_mirroring_and_nothing_else():
-    settings = resolve(
-        preset="smoke", overrides={"data.flip": True, "data.translation": 2}, arms=["original_plain", "original"]
-    )
-    plain, original = configs(settings)
-    assert plain.data == replace(original.data, rotation=0.0, translation=0, flip=False)
-    assert replace(plain, data=original.data, arm="original") == original
-
-
-@pytest.mark.parametrize(
-    "spec", ["half", "mixed:2", "mixed:-0.1", "mixed:x", "mixed:nan", "original:2", "mixed_add:0", "generated:0.5", 3]
-)
-def test_an_arm_that_does_not_exist_is_refused_in_one_line(spec):
-    with pytest.raises(UserError) as error:
-        resolve(preset="smoke", arms=[spec])
-    assert "\n" not in str(error.value)
-    assert str(spec).partition(":")[0] in str(error.value)
-
-
-def test_a_classifier_refuses_a_generator_that_saw_other_images():
-    with pytest.raises(UserError, match=r"classifier.gan was trained on other real images: data.dataset differ"):
-        ClassifierConfig(arm="mixed", gan=replace(SETTINGS.gan, data=replace(SETTINGS.data, dataset="mnist")))
-
-
-def test_a_replicate_fixes_the_draw_and_the_gan_for_all_arms():
-    settings = resolve(preset="smoke", seed=7, overrides={"gan.labels": "pseudo"}, replicates=3)
-    cells = [replicate(settings, r) for r in range(3)]
-    assert [(c.data.split_seed, c.gan.seed) for c in cells] == [(0, 7), (1, 8), (2, 9)]
-    first = [min(c.seed for c in configs(cell)) for cell in cells]
-    assert first == [0, SEEDS_OF_A_DRAW, 2 * SEEDS_OF_A_DRAW] == [c.quality.judge.seed for c in cells]
-    for cell in cells:
-        shared = {(c.data.split_seed, c.gan and c.gan.seed, c.gan and c.gan.labeller.data) for c in configs(cell)}
-        assert shared <= {(cell.data.split_seed, None, None), (cell.data.split_seed, cell.gan.seed, cell.data)}
-        assert cell.quality.gan == cell.gan
-        assert cell.quality.judge.data == cell.data
-        assert cell.quality.judge.seed != cell.gan.labeller.seed  # or it would be asked for its own labels
-
-
-def test_no_two_replicates_share_a_seed_of_a_classifier():
-    """Regression: all had the seeds 0, 1, 2, ..., whose effects the intervals over replicates left out."""
-    settings = resolve(preset="smoke", overrides={"classifiers": {"cnn": 3}, "gan.labels": "pseudo"}, replicates=5)
-    cells = [replicate(settings, r) for r in range(5)]
-    seeds = [{c.seed for c in configs(cell)} | {cell.gan.labeller.seed} for cell in cells]
-    assert len(set.union(*seeds)) == 5 * 4
-    other_draw = resolve(preset="smoke", overrides={"data.split_seed": 2, "classifiers": {"cnn": 3}}, seed=2)
-    assert configs(other_draw)[0].seed == configs(cells[2])[0].seed  # so that a replicate can be had alone
-
-
-def test_a_run_names_the_weights_it_has_seen_images_of_and_refuses_those_of_another_training(results):
-    settings = resolve(preset="smoke", arms=["original", "mixed"])
-    table, quality = study.run([settings])
-    (gan,) = (results / "runs").glob("gan-*")
-    weights = sha256(gan / "generator.safetensors")[:12]
-    (real, mixed), (judged,) = ([finished(id).environment() for id in t["run_id"]] for t in (table, quality))
-    assert "generator" not in real
-    assert mixed["generator"] == judged["generator"] == weights
-    published = pd.read_csv(results / "tables" / "quality_provenance.csv", dtype=str).set_index("run_id")
-    assert published["generator"].to_dict()[judged_id := quality["run_id"].item()] == weights
-    assert set(published.index) == {judged_id, gan.name}  # the generator's own surroundings, too
-    save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
-    with pytest.raises(UserError, match=rf"another training of its generator \(weights {weights}, now .*runs --clean"):
-        study.run([settings])
-    assert set(clean_runs()) == {judged_id, table["run_id"][1]}
-
-
-def test_a_run_that_was_interrupted_does_not_go_on_with_images_of_another_training(tmp_path, results):
-    """Regression: it was refused only after the rest of it had been computed."""
-    gan = Run("gan-x", tmp_path, {}, reused=True)
-    config = resolve(preset="smoke").quality.judge
-
-    def stop(folder):
-        save_checkpoint(folder / "checkpoint-00000001.pt", {})
-        raise KeyboardInterrupt
-
-    save_weights(tmp_path / "generator.safetensors", {"one": torch.zeros(1)}, {})
-    with pytest.raises(KeyboardInterrupt):
-        cached("classifier", config, stop, gan)
-    with pytest.raises(KeyboardInterrupt):  # the same weights: it goes on
-        cached("classifier", config, stop, gan)
-    save_weights(tmp_path / "generator.safetensors", {"other": torch.zeros(1)}, {})
-    with pytest.raises(UserError, match="another training of its generator"):
-        cached("classifier", config, lambda folder: pytest.fail("went on"), gan)
-
-
-def test_replicates_and_tables_of_the_whole_run(results):
-    settings = resolve(preset="smoke", arms=["original", "mixed_add"], replicates=2)
-    table, quality = study.run([settings])
-    assert list(table["replicate"]) == [0, 0, 1, 1]
-    assert list(quality["replicate"]) == [0, 1]
-    assert len(pd.read_csv(results / "tables" / "classify.csv")) == 4
-    again, _ = study.run([settings])
-    pd.testing.assert_frame_equal(table, again)
-
-
-def test_arms_of_real_images_need_no_generator(results):
-    _, quality = study.run([resolve(preset="smoke", arms=["original", "original_plain", "original_half"])])
-    assert quality.empty
-    assert not list((results / "runs").glob("gan-*"))
-
-
-def test_generated_crops_are_continued_to_the_stored_size():
-    images = group("mixed", constant(1, size=32), constant(2, size=28))
-    assert images.x.shape == (20, 1, 32, 32)
-
-
-def test_the_table_has_a_row_a_run_and_a_second_study_reuses_all_of_them(digits, results):
-    table, quality = classify(SETTINGS, digits)
-    assert list(table["arm"]) == ["generated", "original", "mixed"]
-    assert table["test_accuracy"].between(0, 100).all()
-    files = {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
-    again, quality_again = classify(SETTINGS, digits)
-    pd.testing.assert_frame_equal(table, again)
-    pd.testing.assert_frame_equal(quality, quality_again)
-    assert files == {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*") if path.is_file()}
-    saved = pd.read_csv(results / "tables" / "classify.csv").set_index("run_id").loc[table["run_id"]]
-    assert saved["test_accuracy"].tolist() == table["test_accuracy"].tolist()
-    fidelity = pd.read_csv(results / "tables" / "quality.csv")
-    metrics = finished(quality["run_id"].item()).metrics
-    assert fidelity["gan_test_accuracy"].tolist() == [round(100 * metrics["gan_test_accuracy"], 4)]
-    assert {"data.rotation", "classifier.lr", "classifier.precision", "gan.attention", "gan.steps"} <= set(saved)
-
-
-def test_own_test_accuracy_weighs_real_and_generated_images_by_the_groups_composition(digits):
-    table, _ = classify(SETTINGS, digits)
-    for row in table.itertuples():
-        run = finished(row.run_id)
-        real, generated = 100 * run.metrics["test_accuracy"], 100 * run.metrics.get("generated_accuracy", 0)
-        expected = {"original": real, "mixed": (real + generated) / 2, "generated": generated}[row.arm]
-        assert row.own_test_accuracy == pytest.approx(expected, abs=1e-3)
-
-
-@pytest.mark.parametrize("labels", ["conditional", "pseudo", "per_class"])
-def test_nothing_but_the_train_split_reaches_any_weights(labels, digits, results, monkeypatch):
+@pytest.mark.parametrize(("labels", "trained"), [("conditional", 4), ("pseudo", 5), ("per_class", 14)])
+def test_nothing_but_the_train_split_reaches_any_weights(labels, trained, digits, results, monkeypatch):
     """Val and test images are replaced by noise: every weight stays the same. Noise in train changes them.
 
     GAN, labeller, judge (whose features measure quality) and classifiers alike.
@@ -269,58 +219,17 @@ def test_nothing_but_the_train_split_reaches_any_weights(labels, digits, results
     def noise(images: Images) -> Images:
         return replace(images, x=torch.randint(0, 256, images.x.shape, dtype=torch.uint8))
 
-    def weights(splits, name: str) -> dict[str, bytes]:
+    def weights(name: str, **changed: Images) -> dict[str, bytes]:
         monkeypatch.setenv("RAG_RESULTS", str(results / name))
-        classify(settings, splits)
+        classify(settings, replace(digits, **changed))
         files = [p for p in (results / name / "runs").rglob("*.safetensors") if p.stem in ("generator", "classifier")]
         return {p.parent.name: p.read_bytes() for p in files}
 
-    true = weights(digits, "true")
-    assert len(true) == {"conditional": 4, "pseudo": 5, "per_class": 14}[labels]
-    assert weights(replace(digits, val=noise(digits.val), test=noise(digits.test)), "blind") == true
-    changed = weights(replace(digits, train=noise(digits.train)), "changed")
+    true = weights("true")
+    assert len(true) == trained
+    assert weights("blind", val=noise(digits.val), test=noise(digits.test)) == true
+    changed = weights("changed", train=noise(digits.train))
     assert all(changed[name] != true[name] for name in true)
-
-
-def test_the_original_group_does_not_depend_on_the_generator(digits):
-    tables = []
-    for seed in (0, 1):
-        settings = replace(resolve(preset="smoke", seed=seed), arms=SETTINGS.arms)
-        tables.append(classify(settings, digits)[0].set_index("arm"))
-    assert tables[0].run_id["original"] == tables[1].run_id["original"]
-    assert tables[0].run_id["mixed"] != tables[1].run_id["mixed"]
-
-
-def test_the_gan_is_judged_on_labels_it_was_asked_for(digits):
-    run = study.run_quality(SETTINGS, digits)
-    counts = run.confusion()
-    assert counts.to_numpy().sum() == 200
-    assert counts.sum(axis=1).tolist() == [20] * 10
-    assert run.metrics["gan_test_accuracy"] == pytest.approx(counts.to_numpy().trace() / 200)
-    assert f"{100 * run.metrics['gan_test_accuracy']:.2f}%" in words.gallery_conclusion(run)
-
-
-def test_ours_stand_beside_the_papers_numbers():
-    ours = pd.DataFrame({"generated": [1.0, 2.0], "original": [3.0, 4.0], "mixed": [5.0, 6.0]}, index=["cnn", "timm:x"])
-    both = paper.beside_paper(ours)
-    assert both.loc["cnn", "mixed"].to_dict() == {"ours": 5.0, "paper": 98.36}
-    assert both.loc["timm:x", "mixed"].isna().to_dict() == {"ours": False, "paper": True}
-
-
-def test_the_mixed_group_is_half_and_half_where_classes_are_rare_too():
-    """Regression: every rare class once enlarged the real half."""
-    y = torch.cat([torch.zeros(28, dtype=torch.int64), torch.arange(1, 30)])
-    real = Images(torch.ones(len(y), 1, 28, 28, dtype=torch.uint8), y, tuple(map(str, range(30))))
-    synthetic = Images(torch.zeros(len(y), 1, 28, 28, dtype=torch.uint8), torch.arange(len(y)) % 30, real.classes)
-    images = group("mixed", real, synthetic)
-    assert (images.x[:, 0, 0, 0] == 1).sum() == len(y) // 2
-    assert len(images) == len(y)
-
-
-def test_the_real_half_depends_on_the_seed():
-    real = replace(constant(1, n=40), x=torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 1, 28, 28))
-    halves = [group("mixed", real, constant(200, n=40), seed).x[:20, 0, 0, 0].tolist() for seed in (0, 0, 1)]
-    assert halves[0] == halves[1] != halves[2]
 
 
 @pytest.fixture
@@ -337,37 +246,32 @@ def own_images(tmp_path):
 
 def test_own_images_go_through_the_whole_study(own_images, results):
     settings = study.settings_for(f"folder:{own_images}", "smoke")
-    splits = load(settings.data)
-    assert [len(images) for images in vars(splits).values()] == [33, 5, 9]
+    assert re.fullmatch("folder_own-smoke-[0-9a-f]{6}", settings.name)
+    assert [len(images) for images in vars(load(settings.data)).values()] == [33, 5, 9]
     table, qualities = study.run([settings])
-    quality = finished(qualities["run_id"].item())
     assert list(table["dataset"].unique()) == ["folder:own"]
     assert str(own_images) not in (results / "tables" / "classify.csv").read_text()
+    quality = finished(qualities["run_id"].item())
     assert list(quality.confusion().index) == list(quality.confusion().columns) == ["007", "Größe", "NA"]
     assert "007" in words.gallery_conclusion(quality) or "NA" in words.gallery_conclusion(quality)
     charts.use_style()
-    charts.save(charts.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}")
-    assert re.fullmatch("folder_own-smoke-[0-9a-f]{6}", settings.name)
-    assert (results / "figures" / f"gan_test-{settings.name}.png").exists()
+    assert charts.save(charts.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}").exists()
 
 
-def test_a_plan_reads_an_own_folder_once(own_images, results, capsys):
+def test_a_plan_reads_an_own_folder_once(own_images, capsys):
     """Regression: once a level, with its notices each time."""
     (own_images / "notes.txt").write_text("no image")
     given = {"dataset": f"folder:{own_images}", "preset": "smoke"}
-    low_data = designs.low_data([20, 30], **given)
-    assert capsys.readouterr().err.count("1 files that are no images") == 1
-    ablation = designs.ablation(["EMA"], **given)
-    assert capsys.readouterr().err.count("1 files that are no images") == 1
-    assert {bool(s.data.content) for s in (*low_data, *ablation.values())} == {True}
+    for plan in (lambda: designs.low_data([20, 30], **given), lambda: designs.ablation(["EMA"], **given).values()):
+        assert all(settings.data.content for settings in plan())
+        assert capsys.readouterr().err.count("1 files that are no images") == 1
 
 
-def test_a_moved_copy_of_own_images_reuses_the_runs_and_other_images_have_another_name(own_images, tmp_path):
+def test_a_moved_copy_of_own_images_reuses_the_runs_and_others_do_not(own_images, tmp_path):
     moved = tmp_path / "elsewhere" / "own"
     shutil.copytree(own_images, moved)
-    both = [study.settings_for(f"folder:{path}", "smoke") for path in (own_images, moved)]
-    ids = [study.run_gan(settings, load(settings.data)).id for settings in both]
-    assert ids[0] == ids[1]
-    assert both[0].name == both[1].name
+    here, there = (study.settings_for(f"folder:{path}", "smoke") for path in (own_images, moved))
+    assert ids_of([here]) == ids_of([there])
+    assert here.name == there.name
     next(moved.rglob("*.png")).unlink()  # regression: the figures of one folder took the place of another's
-    assert study.settings_for(f"folder:{moved}", "smoke").name != both[0].name
+    assert study.settings_for(f"folder:{moved}", "smoke").name != here.name

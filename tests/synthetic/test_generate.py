@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms as T
-from helpers import train_gan
 from safetensors.torch import save_file
 from torch.utils.data import ConcatDataset, DataLoader
 
@@ -26,62 +25,40 @@ from rag_lib.synthetic.generate import (
 
 
 @pytest.fixture
-def run(digits):
-    return train_gan(resolve(preset="smoke").gan, digits.train)
-
-
-@pytest.fixture
-def generator(run):
-    return load_generator(run.folder)
+def generator(gan):
+    return load_generator(gan.folder)
 
 
 def test_classes_come_in_turn(generator):
     images = generate(generator, 25, seed=0)
-    assert images.x.dtype == torch.uint8
-    assert images.x.shape == (25, 1, 28, 28)
+    assert (images.x.dtype, images.x.shape) == (torch.uint8, (25, 1, 28, 28))
     assert images.y.tolist() == [i % 10 for i in range(25)]
     assert images.classes == tuple("0123456789")
 
 
 @pytest.mark.parametrize("n", [1, CHUNK - 1, CHUNK, CHUNK + 1])
 def test_an_image_depends_on_seed_and_index_alone(generator, n):
-    many = generate(generator, 2 * CHUNK + 7, seed=3)
-    few = generate(generator, n, seed=3)
+    many, few = (generate(generator, images, seed=3) for images in (2 * CHUNK + 7, n))
     assert torch.equal(few.x, many.x[:n])
     assert torch.equal(few.y, many.y[:n])
-
-
-def test_another_seed_gives_other_images(generator):
-    assert not torch.equal(generate(generator, 10, seed=0).x, generate(generator, 10, seed=1).x)
+    assert not torch.equal(few.x, generate(generator, n, seed=4).x)
+    assert not torch.equal(attention_maps(generator, n, seed=3)[0], attention_maps(generator, n, seed=4)[0])
 
 
 def test_images_are_rounded_to_8_bits():
     assert to_uint8(torch.tensor([-1.0, 0.0, 1.0, 0.999, -2.0, 2.0])).tolist() == [0, 128, 255, 255, 0, 255]
 
 
-def test_a_generator_is_found_by_run_name_folder_or_file(run):
-    images = [
-        generate(load_generator(where), 3, seed=0).x
-        for where in (run.id, run.folder, str(run.folder), run.folder / "generator.safetensors")
-    ]
-    assert all(torch.equal(images[0], x) for x in images)
-
-
-def test_a_loaded_generator_knows_its_config_and_does_not_train(generator):
-    assert generator.config == resolve(preset="smoke").gan
-    assert not generator.training
-    assert not any(p.requires_grad for p in generator.parameters())
-
-
-@pytest.mark.parametrize("name", ["gan-000000000000", "../gan-000000000000", "/", "a/b"])
-def test_a_name_without_a_generator_is_refused_in_one_line(name):
-    with pytest.raises(UserError) as error:
-        load_generator(name)
-    assert "\n" not in str(error.value)
+def test_a_generator_is_found_by_run_name_folder_or_file(gan, settings):
+    for where in (gan.id, gan.folder, str(gan.folder), gan.folder / "generator.safetensors"):
+        generator = load_generator(where)
+        assert generator.config == settings.gan
+        assert not generator.training
+        assert not any(p.requires_grad for p in generator.parameters())
 
 
 @pytest.mark.parametrize("labels", ["conditional", "per_class", "pseudo"])
-def test_what_is_drawn_does_not_depend_on_the_generators_mode_which_stays(labels, digits):
+def test_what_is_drawn_does_not_depend_on_the_generators_mode(labels, digits):
     """Regression: in training mode images differed by up to 254 of 255, and each draw changed batch norm for good."""
     settings = resolve(preset="smoke", overrides={"gan.labels": labels})
     generator = load_generator(study.run_gan(settings, digits).folder)
@@ -92,57 +69,52 @@ def test_what_is_drawn_does_not_depend_on_the_generators_mode_which_stays(labels
 
     before, weights = drawn(), copy.deepcopy(generator.state_dict())
     generator.train()
-    batch_norm = next(m for m in generator.modules() if isinstance(m, torch.nn.BatchNorm2d)).eval()
+    next(m for m in generator.modules() if isinstance(m, torch.nn.BatchNorm2d)).eval()
     modes = [module.training for module in generator.modules()]
     with torch.autocast("cpu", torch.bfloat16):
         assert all(map(torch.equal, drawn(), before))
     assert [module.training for module in generator.modules()] == modes
-    assert not batch_norm.training
     assert all(torch.equal(weights[name], t) for name, t in generator.state_dict().items())
 
 
-def test_attention_maps_belong_to_the_generated_images(generator):
-    maps = attention_maps(generator, 4, seed=0)
-    assert [tuple(s.shape) for s in maps] == [(4, 1, 4, 4), (4, 1, 7, 7), (4, 1, 14, 14)]
-    assert not torch.equal(maps[0], attention_maps(generator, 4, seed=1)[0])
-
-
-def test_a_file_that_is_no_generator_is_refused_in_one_line(run, tmp_path):
-    foreign = tmp_path / "generator.safetensors"
-    save_file({"w": torch.zeros(1)}, foreign)
-    with pytest.raises(UserError, match="is no file of weights that rag_lib wrote") as error:
-        load_generator(foreign)
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("name", ["gan-000000000000", "../gan-000000000000", "/", "foreign.safetensors"])
+def test_a_name_or_a_file_without_a_generator_is_refused_in_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_file({"w": torch.zeros(1)}, "foreign.safetensors")
+    with pytest.raises(UserError, match=r"\A.*(no generator|does not exist|no file of weights that rag_lib).*\Z"):
+        load_generator(name)
 
 
 def test_one_can_ask_for_classes(generator):
-    labels = [3, 3, 7]
-    images = sample(generator, labels, seed=5)
+    images = sample(generator, [3, 3, 7], seed=5)
     assert (images.dtype, images.shape) == (torch.uint8, (3, 1, 28, 28))
     assert not torch.equal(images[0], images[1])
-    assert torch.equal(images, sample(generator, torch.tensor(labels), seed=5))
-    assert torch.equal(images[:2], sample(generator, labels[:2], seed=5))
+    assert torch.equal(images[:2], sample(generator, [3, 3], seed=5))
     assert torch.equal(sample(generator, range(10), seed=5), generate(generator, 10, seed=5).x)
 
 
-def test_any_kind_of_whole_number_is_a_seed_or_a_label(generator):
-    expected = sample(generator, [3], seed=3)
-    for labels, seed in ((np.array([3]), np.int64(3)), (3, 3), (torch.tensor([3]), 3), ((np.uint8(3),), 3)):
-        assert torch.equal(sample(generator, labels, seed), expected)
-    for wrong in (None, 1.5, "3"):
-        with pytest.raises(UserError, match="must be a whole number"):
-            generate(generator, 3, seed=wrong)
-    for wrong in (0, -3, 2.5):
-        with pytest.raises(UserError, match=r"n \(images\) = "):
-            GeneratedDataset(generator, wrong)
-    with pytest.raises(UserError, match="labels is empty"):
-        sample(generator, [])
+@pytest.mark.parametrize(
+    ("labels", "seed"), [(np.array([3]), np.int64(3)), (3, 3), (torch.tensor([3]), 3), ((np.uint8(3),), 3)]
+)
+def test_any_kind_of_whole_number_is_a_seed_or_a_label(labels, seed, generator):
+    assert torch.equal(sample(generator, labels, seed), sample(generator, [3], seed=3))
 
 
-@pytest.mark.parametrize("labels", [[10], [0, -1], ["3"], [0.5]])
-def test_a_class_that_does_not_exist_is_refused_with_those_that_do(generator, labels):
-    with pytest.raises(UserError, match=r"is no class of this generator; choose from 0 \(0\), 1 \(1\)"):
-        sample(generator, labels)
+NO_CLASS = r"is no class of this generator; choose from 0 \(0\), 1 \(1\)"
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        *((lambda g, seed=seed: generate(g, 3, seed), "must be a whole number") for seed in (None, 1.5, "3")),
+        *((lambda g, n=n: GeneratedDataset(g, n), rf"n \(images\) = {n}") for n in (0, -3, 2.5)),
+        *((lambda g, labels=labels: sample(g, labels), NO_CLASS) for labels in ([10], [0, -1], ["3"], [0.5])),
+        (lambda g: sample(g, []), "labels is empty"),
+    ],
+)
+def test_what_no_generator_can_be_asked_for_is_refused(use, message, generator):
+    with pytest.raises(UserError, match=message):
+        use(generator)
 
 
 def test_an_unconditional_generator_cannot_be_asked_for_a_class(digits):
@@ -156,9 +128,8 @@ def test_real_and_generated_images_reach_a_plain_loader_alike(generator, digits)
     """A real dataset as torchvision's are, joined with a generated one under the same transform."""
     transform = T.Compose([T.Resize(20), T.ToTensor(), T.Normalize(0.5, 0.5)])
     generated = GeneratedDataset(generator, 25, seed=1, transform=transform)
-    real = [(transform(T.functional.to_pil_image(x)), int(y)) for x, y in zip(digits.val.x, digits.val.y, strict=True)]
-    joined = ConcatDataset([real[:15], generated])
-    batches = list(DataLoader(joined, batch_size=8, shuffle=True, num_workers=2))
+    real = [(transform(T.functional.to_pil_image(x)), 0) for x in digits.val.x[:15]]
+    batches = list(DataLoader(ConcatDataset([real, generated]), batch_size=8, shuffle=True, num_workers=2))
     assert sum(len(y) for _, y in batches) == 40
     assert {x.shape[1:] for x, _ in batches} == {(1, 20, 20)}
     images = generate(generator, 25, seed=1)
