@@ -132,8 +132,9 @@ def idx_files(
 ) -> tuple[Images, Images]:
     """Both parts of a dataset in MNIST's format, read in place or downloaded."""
     raw = data_dir() / source.__name__ / "raw"
-    if missing := md5.keys() - (arrays := read_idx_files(raw, md5)).keys():
-        torchvision_set(source, True, f"{', '.join(sorted(missing))} into {raw}")
+    arrays = read_idx_files(raw, md5)
+    if missing := [name for name in md5 if name not in arrays]:
+        torchvision_set(source, True, f"{', '.join(missing)} into {raw}")
         arrays = read_idx_files(raw, md5)
     parts = []
     for part in ("train", "t10k"):

@@ -71,8 +71,9 @@ def train_gan(
     y_shown = torch.arange(columns).repeat(4).to(device)
     z_shown = torch.randn(len(y_shown), config.z_dim, generator=rng("gan", config.seed, "shown")).to(device)
     of_class = [(train.y == c).nonzero().flatten() for c in range(columns)]
-    like_shown = torch.stack([i[n % len(i)] for n in range(4) for i in of_class])  # real images of these labels
-    real_shown = preprocess(train.x[like_shown], config.data)
+    compared = torch.isin(y_shown, train.y)  # all, unless some class has no image
+    of_shown = torch.stack([i[n % len(i)] for n in range(4) for i in of_class if len(i)])
+    real_shown = preprocess(train.x[of_shown], config.data)  # of the labels compared
     (folder / "samples").mkdir(exist_ok=True)
     sample_every = math.ceil(config.steps / N_SAMPLES)
     seed = seed_of("gan", config.seed, "order")
@@ -117,7 +118,7 @@ def train_gan(
                 torchvision.utils.save_image(grid, png, format="PNG")
                 write_whole(folder / "samples" / f"step-{step + 1:06d}.png", png.getvalue())
             if row is not None:
-                row["diversity_saved"] = float(diversity(real_shown, shown, y_shown)[0])
+                row["diversity_saved"] = float(diversity(real_shown, shown[compared], y_shown[compared])[0])
                 if watch is not None:
                     watch(steps.history, folder / "samples")
 

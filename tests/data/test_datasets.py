@@ -202,17 +202,24 @@ def write_cifar_files(folder: Path) -> tuple[np.ndarray, dict[str, str]]:
     return pixels, {name: hashlib.md5(data).hexdigest() for name, data in files.items()}
 
 
+def cifar10_of(md5: dict[str, str], **changes: str) -> type:
+    """torchvision's class, with these checksums of its files."""
+    cifar10 = torchvision.datasets.CIFAR10
+    tables = {key: [[name, md5[name]] for name, _ in getattr(cifar10, key)] for key in ("train_list", "test_list")}
+    return type("CIFAR10", (cifar10,), tables | {"meta": cifar10.meta | {"md5": md5["batches.meta"]}} | changes)
+
+
 @pytest.mark.parametrize("as_archive", [False, True])
 @pytest.mark.usefixtures("offline")
 def test_cifar10s_files_are_read_packed_or_not(empty, tmp_path, as_archive):
     """Regression: the archive was not unpacked, though the advice was to put it there."""
-    source = torchvision.datasets.CIFAR10
     pixels, md5 = write_cifar_files((tmp_path / "elsewhere" if as_archive else empty) / "cifar-10-batches-py")
+    source = cifar10_of(md5)
     if as_archive:
         archive = shutil.make_archive(str(empty / "cifar-10-python"), "gztar", tmp_path / "elsewhere")
-        source = type("Small", (source,), {"tgz_md5": hashlib.md5(Path(archive).read_bytes()).hexdigest()})
+        source = cifar10_of(md5, tgz_md5=hashlib.md5(Path(archive).read_bytes()).hexdigest())
     for _ in range(2):
-        train, test = datasets.cifar_files(source, md5)
+        train, test = datasets.cifar_files(source)
         np.testing.assert_array_equal(np.concatenate([train.x.numpy(), test.x.numpy()]), pixels)
         assert (train.y.tolist(), test.y.tolist()) == (list(range(10)), [10, 11])
         assert train.classes == tuple(f"class {i}" for i in range(10))
@@ -223,7 +230,7 @@ def test_cifar10s_files_are_read_packed_or_not(empty, tmp_path, as_archive):
 def test_cifar10s_files_with_other_checksums_are_refused(empty, name):
     _, md5 = write_cifar_files(empty / "cifar-10-batches-py")
     with refused(*MISSING["cifar10"]):
-        datasets.cifar_files(torchvision.datasets.CIFAR10, name and {**md5, name: "0" * 32})
+        datasets.cifar_files(cifar10_of(md5 | {name: "0" * 32}) if name else torchvision.datasets.CIFAR10)
 
 
 @pytest.mark.usefixtures("offline")
@@ -257,7 +264,7 @@ def test_without_network_one_line_says_which_files_to_put_where(empty, dataset):
 @pytest.mark.usefixtures("offline")
 def test_a_dataset_with_one_file_missing_is_refused(empty, name):
     (write(empty / "FashionMNIST" / "raw", SMALL) / name).unlink()
-    with refused(*MISSING["fashion_mnist"]):
+    with refused("FashionMNIST is not in", f"put {name} into", "RAG_DATA"):
         small_fashion_mnist()
 
 
@@ -336,7 +343,7 @@ def test_another_seed_splits_own_images_anew_but_a_test_folder_stays(tmp_path):
 
 
 def test_own_images_alone_have_a_content_hash_and_are_read_without(tmp_path):
-    assert {datasets.content_of(name) for name in datasets.NAMED} == {""}
+    assert {datasets.content_of(name) for name in datasets.DATASETS} == {""}
     path = write(tmp_path / "own", photos())
     with_hash, without = config(f"folder:{path}"), resolve(f"folder:{path}", "smoke").data
     assert (len(with_hash.content), without.content) == (64, "")
@@ -358,7 +365,7 @@ def numbered(monkeypatch):
         return everything[:2_000], everything[2_000:]
 
     monkeypatch.setattr(datasets, "N_VAL", 500)
-    monkeypatch.setitem(datasets.NAMED, "mnist", parts)
+    monkeypatch.setitem(datasets.DATASETS, "mnist", datasets.Dataset(parts))
     return lambda images: set((images.x[:, 0, 0, 0].int() * 256 + images.x[:, 0, 0, 1].int()).tolist())
 
 
@@ -392,7 +399,7 @@ def test_so_few_images_that_a_rare_class_would_have_none_are_refused(monkeypatch
     y = torch.cat([torch.zeros(5_000, dtype=torch.int64), torch.arange(1, 21).repeat_interleave(50)])
     unequal = Images(torch.zeros(len(y), 1, 28, 28, dtype=torch.uint8), y, tuple(map(str, range(21))))
     monkeypatch.setattr(datasets, "N_VAL", 500)
-    monkeypatch.setitem(datasets.NAMED, "mnist", lambda config: (unequal, unequal[:10]))
+    monkeypatch.setitem(datasets.DATASETS, "mnist", datasets.Dataset(lambda config: (unequal, unequal[:10])))
     with refused("data.n_real = 30 is too few for the rare classes of mnist", "they are 4"):
         datasets.load(DataConfig(dataset="mnist", n_real=30))
     assert len(datasets.load(DataConfig(dataset="mnist", n_real=300)).train) == 300

@@ -11,12 +11,16 @@ from safetensors.torch import load_file
 
 from rag_lib.base import UserError
 from rag_lib.data.images import concat
+from rag_lib.data.preprocess import preprocess
 from rag_lib.gan.attention import ATTENTION
 from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
 from rag_lib.gan.train import gan_step
+from rag_lib.gan.watch import diversity
+from rag_lib.runtime.numerics import rng
 from rag_lib.runtime.provenance import processor
 from rag_lib.study.resolve import resolve
+from rag_lib.synthetic import load_generator
 
 SMOKE = replace(resolve(preset="smoke").gan, precision="fp32")
 
@@ -53,6 +57,19 @@ def test_a_slow_average_of_few_steps_holds_no_untrained_weights(digits):
     slow, none = (weights(train_gan(replace(SMOKE, steps=1, ema=ema), digits.train)) for ema in (0.999, 0.0))
     for name, value in none.items():
         torch.testing.assert_close(slow[name], value, rtol=0, atol=2e-4, msg=name)
+
+
+def test_the_watch_sees_the_diversity_of_what_is_saved(digits):
+    """Of four images a class, from the generator that the run leaves."""
+    run = train_gan(replace(SMOKE, ema=0.999), digits.train)
+    generator, y = load_generator(run.folder), torch.arange(10).repeat(4)
+    with torch.no_grad():
+        fake = generator(torch.randn(40, SMOKE.z_dim, generator=rng("gan", SMOKE.seed, "shown")), y)
+    shown = [int((digits.train.y == c).nonzero()[n]) for n in range(4) for c in range(10)]
+    expected, _ = diversity(preprocess(digits.train.x[shown], SMOKE.data), fake, y)
+    history = run.history()
+    assert history["diversity_saved"].iloc[-1] == pytest.approx(float(expected), rel=1e-3)
+    assert history["diversity_saved"].notna().all()
 
 
 def test_one_step_is_the_plain_textbook_step():

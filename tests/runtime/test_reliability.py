@@ -295,9 +295,9 @@ def test_cleaning_spares_what_can_be_resumed_and_tidies_what_is_finished(results
 @real_signals
 def test_a_full_disk_keeps_the_old_checkpoints_and_says_what_happened():
     said = scenario("full_disk")
-    assert "no checkpoint at step 51 (File too large); that of step 50 stays, the training goes on" in said
+    assert "no checkpoint at step 51 (File too large); that of step 50 stays, the training continues" in said
     assert "UserError: gan-" in said
-    assert "File too large; make room and start again, what is there is used" in said
+    assert "File too large; make room, or mend the disk, and run again" in said
 
 
 def truncate(content: bytes) -> bytes:

@@ -70,7 +70,7 @@ def test_an_own_folder_counts_by_name_and_content_not_by_path():
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../other", "/etc", "a/../../b", "runs/x"])
 def test_a_name_that_leads_out_of_the_results_is_refused(name):
-    with refused("is no run's name"):
+    with refused("is not the name of a run"):
         run_folder(name)
 
 

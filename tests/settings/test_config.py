@@ -8,7 +8,6 @@ from helpers import refused
 
 from rag_lib import study
 from rag_lib.classifiers.networks import NETWORKS
-from rag_lib.data.datasets import DATASETS, NAMED
 from rag_lib.gan.attention import ATTENTION
 from rag_lib.gan.losses import LOSSES
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, DataConfig, GanConfig, Settings
@@ -65,9 +64,8 @@ def test_preset_paper_trains_the_papers_five_classifiers_once():
         (ATTENTION, choices_of(GanConfig, "attention")),
         (LOSSES, choices_of(GanConfig, "loss")),
         (NETWORKS, CLASSIFIERS),
-        ([*NAMED, "folder"], DATASETS),
     ],
-    ids=["attention", "losses", "classifiers", "datasets"],
+    ids=["attention", "losses", "classifiers"],
 )
 def test_what_the_settings_name_is_what_there_is(registry, names):
     assert set(registry) == set(names)
