@@ -88,6 +88,7 @@ def test_what_the_settings_name_is_what_there_is(registry, names):
         ({"overrides": "gan.lr=1e-4"}, ["overrides = 'gan.lr=1e-4' is str", "must be a dictionary", "papermill"]),
         ({"overrides": [("gan.lr", 1e-4)]}, ["is list", "must be a dictionary"]),
         ({"overrides": ""}, ["overrides = '' is str", "must be a dictionary"]),
+        ({"preset": "quick", "overrides": {"resnet50.steps": 5}}, ["'resnet50.steps' is of no use", "resnet18"]),
         ({"overrides": {"gan.oversample": True, "gan.labels": "per_class"}}, ["oversample = True does", "'per_class'"]),
         ({"overrides": {"gan.oversample": True, "gan.labels": "pseudo"}}, ["oversample = True does", "'pseudo'"]),
         ({"overrides": {"classifiers": {"cnn": 0}}}, ["classifiers['cnn'] (seeds) = 0", "must be at least 1"]),
