@@ -124,7 +124,7 @@ def test_a_process_lost_in_the_middle_costs_its_run_no_more_than_time(cluster, r
     assert killed
 
 
-def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, results):
+def test_a_driver_that_was_killed_resumes_where_it_was(cluster, results):
     settings = grid(cluster)
     command = [sys.executable, "-m", "rag_lib", "classify", "--preset", "smoke", "--arms", ",".join(ARMS)]
     command += ["--replicates", "4", "--set", "classifiers={'cnn':3}", "--engine", "ray", "--address", cluster.address]
@@ -141,7 +141,7 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, results):
     check_whole(settings, results)
 
 
-def test_a_run_that_fails_stops_no_other_and_is_named_with_its_config_and_a_way_to_try_again(cluster, capfd):
+def test_a_run_that_fails_is_named_with_its_config_and_a_way_to_try_again(cluster, capfd):
     models = {"cnn": 1, "resnet18": 1}
     settings = grid(cluster, **{"classifiers": models, "resnet18.lr": 1e30, "resnet18.schedule": "step"})
     with pytest.raises(UserError, match="12 of 32 runs failed, the others are finished; to try again: ask for"):
