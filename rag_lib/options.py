@@ -7,7 +7,7 @@ from typing import Any
 
 from rag_lib.base import UserError
 from rag_lib.data.datasets import DATASETS
-from rag_lib.settings.presets import PRESETS
+from rag_lib.settings.presets import DEFAULT_PRESET, PRESETS
 from rag_lib.study import designs
 
 
@@ -22,7 +22,7 @@ def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
     """Add the options of one of the commands `train`, `gallery`, `classify`, `low_data`, `ablation` and `notebooks`."""
     datasets = ", ".join(name for name in DATASETS if name != "folder")
     sub.add_argument("--dataset", default="mnist5k", help=f"{datasets}, or folder:PATH (default: mnist5k)")
-    sub.add_argument("--preset", default="first", help=f"{', '.join(PRESETS)} (default: first)")
+    sub.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
     sub.add_argument("--seed", type=int, default=0, help="the GAN's seed (default: 0)")
     sub.add_argument("--gan-steps", type=int, help="the GAN's iterations (default: the preset's)")
     sub.add_argument("--classifier-steps", type=int, help="the classifiers' iterations (default: the preset's)")

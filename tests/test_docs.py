@@ -14,13 +14,15 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from committed import parameters_of
 
 from rag_lib import data, study
 from rag_lib.analysis import words
 from rag_lib.base import ROOT
-from rag_lib.cli import main, parser
+from rag_lib.cli import NOTEBOOKS, main, parser
 from rag_lib.options import parameters
-from rag_lib.runtime.store import Run
+from rag_lib.runtime.store import Run, run_id
+from rag_lib.settings.presets import DEFAULT_PRESET
 from rag_lib.study.overrides import SECTIONS
 from rag_lib.study.resolve import resolve
 
@@ -166,3 +168,12 @@ def test_the_example_of_own_images_runs_from_its_code_to_its_export(tmp_path, re
     export = re.sub(r"gan-\w+", gan.name, commands[2])
     assert main(export.split()) == 0
     assert len(list((tmp_path / "data" / "more_numerals").rglob("*.png"))) == 4_000
+
+
+def test_the_default_preset_is_the_same_wherever_it_stands():
+    assert f"PRESET  ?= {DEFAULT_PRESET}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    for name in NOTEBOOKS:
+        assert parameters_of(ROOT / "notebooks" / f"{name}.ipynb")["preset"] == DEFAULT_PRESET
+    assert set(re.findall(r"\bgan-[0-9a-f]{12}", OWN_IMAGES)) == {
+        run_id("gan", resolve().gan)
+    }  # what make study trains

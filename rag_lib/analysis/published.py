@@ -112,7 +112,8 @@ def registry(path: Path = REGISTRY) -> dict[str, Study]:
     for name, of in studies.items():
         for text, pair in of.compare.items():
             here = f"[{name}.compare] in {path}: {text!r}"
-            if not isinstance(pair, list) or not all(isinstance(arm, str) for arm in pair) or len(set(pair)) != 2:
+            are_arms = isinstance(pair, list) and all(isinstance(arm, str) for arm in pair)
+            if not are_arms or (len(pair), len({*pair})) != (2, 2):
                 example = '["mixed", "original"] or ["STUDY/mixed", "mixed"]'
                 raise UserError(f"{here} = {pair!r} must be two arms, such as {example}")
             for arm in pair:
@@ -143,7 +144,7 @@ def _entry(here: str, name: str, entry: Any) -> Study:
         if key in kinds:
             check_value(f"{here} {key}", value, kinds[key])
     of_study = {key: value for key, value in entry.items() if key in kinds}
-    return Study(name, **of_study, parameters={key: entry[key] for key in entry.keys() - kinds.keys()})
+    return Study(name, **of_study, parameters={key: value for key, value in entry.items() if key not in kinds})
 
 
 def _unknown(name: Any, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ the real images with one GAN seed and classifier seeds of its own; what several 
 first. Intervals are Student's t over replicates, since a bootstrap over so few is too narrow.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 
 import numpy as np
@@ -174,10 +174,12 @@ def images_worth(curve: pd.Series, n: int, gain: float) -> float:
     return float(np.exp(log_n)) - n
 
 
-def _asked(named: dict[str, tuple[str, str]], arms: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def _asked(named: dict[str, tuple[str, str]], arms: Collection[str]) -> Iterator[tuple[str, str, str]]:
     """Yield the questions that these arms allow: each with its arm, or a variant of it, and its baseline."""
     for question, (arm, baseline) in named.items():
-        for other in arms if baseline in arms else ():
+        if baseline not in arms:
+            continue
+        for other in arms:
             if other == arm:
                 yield question, arm, baseline
             elif other.startswith(f"{arm}:") and (other, baseline) not in named.values():

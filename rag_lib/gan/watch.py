@@ -49,8 +49,8 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
         )
     elif last.get("diversity_saved", 1.0) < COLLAPSED:
         found["what is saved collapses"] = (
-            f"with the average of G's weights, images of a class differ {last['diversity_saved']:.2f} times as much as "
-            f"real ones do; try more gan.steps or a smaller gan.ema"
+            f"images of a class from the generator that is saved differ {last['diversity_saved']:.2f} times as much as "
+            f"real ones do; try {' or '.join(['more gan.steps', *(['a smaller gan.ema'] if config.ema else [])])}"
         )
     elif last.get("diversity_lowest", 1.0) < ONE_COLLAPSED:
         found["a class collapses"] = (

@@ -16,10 +16,7 @@ class HeldBack:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "HeldBack":
-        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) not in (None, signal.SIG_IGN):  # nohup's wish to be left alone is kept
-                    self._handlers[number] = signal.signal(number, self._on_signal)
+        self._hold()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -32,7 +29,7 @@ class HeldBack:
         if self.pending is not None:
             self._restore()
             self._raise()
-            self.__enter__()
+            self._hold()
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self.pending is not None:
@@ -44,6 +41,12 @@ class HeldBack:
         number, self.pending = self.pending, None
         if number is not None:
             signal.raise_signal(number)
+
+    def _hold(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):  # nohup's wish to be left alone is kept
+                    self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _restore(self) -> None:
         for number, handler in self._handlers.items():

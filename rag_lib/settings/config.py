@@ -95,7 +95,7 @@ class ClassifierConfig(Checked):
     times: int = setting(TIMES, low=1, high=MOST_TIMES, added=True)
     model: str = "cnn"  # one of CLASSIFIERS, or timm:NAME
     stem: str = setting("imagenet", choices=("imagenet", "cifar"))  # of a ResNet: stride 4, or 3 x 3 at full size
-    seed: int = setting(0, low=0)
+    seed: int = setting(0, low=0)  # of the weights and the order of images
     steps: int = setting(50_000, low=1)
     batch_size: int = setting(64, low=2)
     label_smoothing: float = setting(0.0, low=0, high=0.5, added=True)  # share of a label spread over all classes

@@ -62,6 +62,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+DEFAULT_PRESET = "first"
+
 _BEST_OF_CIFAR = {
     "gan.z_dim": 64,  # so that the generator's file, in half precision, stays below 2 MB; 100 would be above
     "data.size": 32,  # without a crop, so that nothing of a small image is lost

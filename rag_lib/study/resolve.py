@@ -22,7 +22,7 @@ from rag_lib.settings.config import (
     QualityConfig,
     Settings,
 )
-from rag_lib.settings.presets import PRESETS, PRESETS_OF
+from rag_lib.settings.presets import DEFAULT_PRESET, PRESETS, PRESETS_OF
 from rag_lib.study.arms import preprocessing
 from rag_lib.study.overrides import check_arms, check_classifiers, check_names, check_overrides, fields_of, variant_of
 
@@ -34,7 +34,7 @@ SEEDS_OF_A_DRAW = 10_000
 
 def resolve(
     dataset: str = "mnist5k",
-    preset: str = "first",
+    preset: str = DEFAULT_PRESET,
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
     content: str = "",
@@ -120,7 +120,7 @@ def configs(settings: Settings) -> list[ClassifierConfig]:
 
 def settings_for(
     dataset: str = "mnist5k",
-    preset: str = "first",
+    preset: str = DEFAULT_PRESET,
     seed: int = 0,
     gan_steps: int | None = None,
     classifier_steps: int | None = None,

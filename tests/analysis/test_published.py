@@ -63,6 +63,7 @@ CLASSIFY = f"{X}'classify'\narms = ['original', 'mixed']\n"
         (f"{CLASSIFY}[x.compare]\nz = ['mixed_add', 'original']", "arm 'mixed_add' is unknown"),
         (f"{CLASSIFY}[x.compare]\nz = ['y/mixed', 'original']", "study 'y' is unknown; choose one of x"),
         (f"{CLASSIFY}[x.compare]\nz = ['mixed', 'mixed']", "must be two arms"),
+        (f"{CLASSIFY}[x.compare]\nz = ['mixed', 'original', 'mixed']", "must be two arms"),
         (f"{CLASSIFY}[x.compare]\nz = 'mixed'", "must be two arms"),
         (f"{CLASSIFY}[x.compare]\nz = [1, 2]", "must be two arms"),
     ],

@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 
 from rag_lib.base import UserError
 from rag_lib.classifiers.train import confusion, load_classifier, predict
+from rag_lib.runtime.optim import adam
 from rag_lib.runtime.tables import clean_runs
+from rag_lib.settings.config import ClassifierConfig, GanConfig
 from rag_lib.study.resolve import resolve
 
 SMOKE = replace(resolve(preset="smoke").quality.judge, precision="fp32")
@@ -52,6 +54,13 @@ def test_a_run_that_predates_the_record_of_predictions_stays_finished(images):
     assert clean_runs() == []
     with pytest.raises(UserError, match=rf"\A{run.id} predates the record of predictions; delete .*{run.id} .*\Z"):
         older.predictions("test")
+
+
+@pytest.mark.parametrize("config", [GanConfig(), ClassifierConfig()], ids=["GAN", "classifier"])
+def test_the_recipe_is_trained_by_adam_with_its_rate_and_l2(config):
+    optimizer = adam(torch.nn.Linear(2, 2), config)
+    assert type(optimizer) is torch.optim.Adam
+    assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-4, 1e-4)}
 
 
 def test_numerics_guards_the_classifiers_numbers(images):

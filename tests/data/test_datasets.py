@@ -79,9 +79,14 @@ def on_disk(request, tmp_path, monkeypatch):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(data_dir() / name)
     monkeypatch.setenv("RAG_DATA", str(root))
-    before = sorted(root.rglob("*"))
+    before = written(root)
     yield root
-    assert sorted(root.rglob("*")) == before, "something was written beside the dataset"
+    assert written(root) == before, "something was written beside the dataset"
+
+
+def written(root: Path) -> dict[Path, int]:
+    """When each folder and file was: a folder also when something in it came and went."""
+    return {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
 
 
 # In place

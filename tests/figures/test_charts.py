@@ -88,11 +88,12 @@ def test_a_shown_figure_of_images_has_a_text_is_closed_and_no_svg(results, monke
 @pytest.mark.parametrize(
     ("number", "error", "message"),
     [
-        (errno.ENOSPC, UserError, "curves.png: No space left on device"),
-        (errno.EIO, OSError, "Errno 5"),  # nothing that a user can mend
+        (errno.ENOSPC, UserError, "curves.png: No space left on device; make room"),
+        (errno.EIO, UserError, "curves.png: Input/output error; make room, or mend the disk"),
+        (errno.EBADF, OSError, "Errno 9"),  # nothing that a user can mend
     ],
 )
-def test_a_full_disk_is_named_with_the_figure(number, error, message, monkeypatch):
+def test_a_disk_that_fails_is_named_with_the_figure(number, error, message, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
     with pytest.raises(error, match=message):
         charts.save(charts.gan_curves(HISTORY), "curves", picture=True)

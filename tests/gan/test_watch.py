@@ -42,7 +42,8 @@ def history(rows: int = 100, **last: float) -> pd.DataFrame:
         (history(loss_d=-11.0), {}, "the losses run away", "smaller gan.lr"),
         (history(diversity=0.1), {}, "samples collapse", "gan.diff_augment=True"),
         (history(diversity=0.1, diversity_lowest=0.01), {}, "samples collapse", "gan.diff_augment=True"),
-        (history(diversity_saved=0.1), {}, "what is saved collapses", "smaller gan.ema"),
+        (history(diversity_saved=0.1), {}, "what is saved collapses", "try more gan.steps or a smaller gan.ema"),
+        (history(diversity_saved=0.1), {"ema": 0.0}, "what is saved collapses", "do; try more gan.steps"),
         # regression: 1 of 10 was not seen
         (history(diversity_lowest=0.05), {}, "a class collapses", "gan.diff_augment=True"),
         (history(diversity=nan, diversity_lowest=nan), {}, None, ""),  # no class came twice in a batch

@@ -34,6 +34,7 @@ from rag_lib.runtime.files import (
     save_weights,
     write_whole,
 )
+from rag_lib.runtime.signals import HeldBack
 from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import lock_of, run_id
 from rag_lib.runtime.tables import clean_runs, collect, list_runs
@@ -222,6 +223,27 @@ def test_an_ignored_signal_stays_ignored(tmp_path, interruptible):
     with Steps(tmp_path, 2, {"model": nn.Linear(2, 1)}, "toy", "try less") as steps:
         assert [signal.raise_signal(signal.SIGINT) or step for step in steps] == [0, 1]
     assert checkpoints(tmp_path) == []
+
+
+def test_a_second_signal_takes_effect_at_once(interruptible):
+    with HeldBack() as signals:
+        signal.raise_signal(signal.SIGINT)
+        assert signals.pending == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signals.pending = None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_signals_are_held_back_again_after_a_handler_that_returns(interruptible):
+    seen = []
+    signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    with HeldBack() as signals:
+        for n in (1, 2):
+            signal.raise_signal(signal.SIGINT)
+            assert len(seen) == n - 1
+            signals.deliver()
+            assert len(seen) == n
 
 
 def test_a_signal_during_the_last_step_is_not_swallowed(tmp_path, interruptible):

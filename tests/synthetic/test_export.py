@@ -25,7 +25,7 @@ def export(source, folder, *options: str) -> str:
 
 def test_the_exported_images_are_the_generated_ones_and_read_back(gan, tmp_path):
     folder = tmp_path / "generated"
-    export(gan.id, folder, "--images", "40", "--seed", "3")
+    assert "seed of the images | 3;" in export(gan.id, folder, "--images", "40", "--seed", "3")
     images = generate(load_generator(gan.folder), 40, seed=3)
     for i in range(40):
         stored = np.array(Image.open(folder / images.classes[images.y[i]] / f"{i:06d}.png"))
@@ -54,7 +54,9 @@ def test_sheets_say_where_images_and_published_generators_come_from(
     of_published = export("few_digits", tmp_path / "set", "--images", "10")
     told = [str(generators / "few_digits.md"), str(tmp_path / "set" / "DATASHEET.md")]
     assert capsys.readouterr().out.split()[-2:] == told
-    sheets[generators / "few_digits.safetensors"] = [of_published, (generators / "few_digits.md").read_text()]
+    card = (generators / "few_digits.md").read_text()
+    assert "half precision" in card
+    sheets[generators / "few_digits.safetensors"] = [of_published, card]
     measured = f"GAN-test accuracy | {100 * quality.metrics['gan_test_accuracy']:.2f}%"
     for file, texts in sheets.items():
         for expected in (gan.id, sha256(file), measured, '"attention": "spam"'):
