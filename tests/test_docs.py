@@ -174,6 +174,4 @@ def test_the_default_preset_is_the_same_wherever_it_stands():
     assert f"PRESET  ?= {DEFAULT_PRESET}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
     for name in NOTEBOOKS:
         assert parameters_of(ROOT / "notebooks" / f"{name}.ipynb")["preset"] == DEFAULT_PRESET
-    assert set(re.findall(r"\bgan-[0-9a-f]{12}", OWN_IMAGES)) == {
-        run_id("gan", resolve().gan)
-    }  # what make study trains
+    assert OWN_IMAGES.count(run_id("gan", resolve().gan)) == 3  # what make study trains

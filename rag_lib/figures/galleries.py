@@ -200,5 +200,6 @@ def load_images(name: str) -> Images:
 
 
 def names(prefix: str) -> list[str]:
-    """Return what stands behind `prefix-` in the names of the published images: their studies."""
-    return sorted(path.stem.partition("-")[2] for path in PUBLISHED.glob(f"{prefix}-*.png"))
+    """Return what follows `prefix-` in the names of published images: their studies; own images have a hyphen there."""
+    found = [path.stem.partition("-")[2] for path in PUBLISHED.glob(f"{prefix}-*.png")]
+    return sorted(name for name in found if "-" not in name)

@@ -225,6 +225,11 @@ def test_missing_images_are_named_with_what_makes_them():
         galleries.load_images("real-nothing")
 
 
-def test_published_images_are_found_by_their_study_from_any_results_folder():
+def test_published_images_are_found_by_their_study(tmp_path, monkeypatch):
+    """Regression: after `make study` its own images counted as published ones."""
     assert galleries.names("real") == sorted(set(registry()) & set(galleries.names("generated")))
     assert len(galleries.load_images("real-table_1")) == 100
+    for name in ("real-table_1", "generated-table_1", "real-mnist5k-first"):
+        (tmp_path / f"{name}.png").touch()
+    monkeypatch.setattr(galleries, "PUBLISHED", tmp_path)
+    assert galleries.names("real") == ["table_1"]
