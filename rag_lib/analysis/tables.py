@@ -80,7 +80,7 @@ def by_class(table: pd.DataFrame, train: Images) -> pd.DataFrame:
     rows = table[table["classifier"] == table["classifier"].iloc[0]]
     columns = {}
     for arm in arm_order(rows["arm"]):
-        confusions = [finished(id).confusion() for id in rows["run_id"][rows["arm"] == arm]]
+        confusions = [finished(name).confusion() for name in rows["run_id"][rows["arm"] == arm]]
         recalls = [100 * counts.to_numpy().diagonal() / counts.sum(axis=1) for counts in confusions]
         columns[arm] = pd.concat(recalls, axis=1).mean(axis=1)
     found = pd.DataFrame(columns)

@@ -53,14 +53,14 @@ Its settings:
 """
 
 
-def publish(id: str, name: str) -> Path:
-    """Write the generator of the finished run `id` as `<name>.safetensors`, `.png` and `.md`, its card; return that.
+def publish(trained: str, name: str) -> Path:
+    """Write a finished run's generator as `<name>.safetensors`, a picture and its card, `<name>.md`; return the card.
 
     From then on `load_generator` knows it by this name. Raises `UserError`, before anything is written.
     """
-    generator, run = load_generator(id), finished(id)
+    generator, run = load_generator(trained), finished(trained)
     if run is None:
-        raise UserError(f"{id} is no finished training of a GAN; `python -m rag_lib runs` lists them")
+        raise UserError(f"{trained} is no finished training of a GAN; `python -m rag_lib runs` lists them")
     file = pretrained_file(name)
     picture, text = (file.with_suffix(suffix) for suffix in (".png", ".md"))
     if not re.fullmatch(r"[a-z0-9_]+", name) or file.exists():
@@ -73,7 +73,7 @@ def publish(id: str, name: str) -> Path:
     rounding = int((full.x.int() - stored.x.int()).abs().max())
     if size > MAX_BYTES or rounding > 1:
         raise UserError(
-            f"{id} has {size / 1e6:.2f} MB in half precision, which moves its pixels by up to {rounding} of 255; "
+            f"{trained} has {size / 1e6:.2f} MB in half precision, which moves its pixels by up to {rounding} of 255; "
             f"it must be at most {MAX_BYTES / 1e6:.2f} MB and 1 (a smaller gan.width makes a smaller one)"
         )
     config = generator.config
