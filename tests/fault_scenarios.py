@@ -164,10 +164,10 @@ def full_disk() -> None:
     def attempt() -> None:
         log = checkpoint.Steps.log
 
-        def limited(self, **values) -> None:
+        def limited(self, **values) -> dict[str, float] | None:
             if self.done == 50:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-            log(self, **values)
+            return log(self, **values)
 
         checkpoint.Steps.log = limited
         train(SHORT)
