@@ -33,7 +33,8 @@ PUBLISHED = ROOT / "results" / "samples"  # by their study
 def montage(x: Tensor, columns: int, gap: int = GAP) -> np.ndarray:
     """Return uint8 images N x C x H x W as one picture, H x W x 3, filled row by row on white."""
     blank = x.new_full((-len(x) % columns, *x.shape[1:]), 255)  # make_grid has no more columns than images
-    grid = make_grid(torch.cat([x, blank]), columns, gap, pad_value=255)
+    x = torch.cat([x, blank])
+    grid = make_grid(x, columns, gap, pad_value=255)
     if len(x) > 1:  # a grid of several has a frame
         grid = grid[:, gap:-gap, gap:-gap]
     return grid.permute(1, 2, 0).numpy()

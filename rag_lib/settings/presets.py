@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cnn.steps": 500,
         "classifiers": {"cnn": 2},
     },
-    "quick": _QUICK,  # three times as long
+    "quick": _QUICK,  # four times as long
     # where many generators are trained (notebooks 04 and 05)
     "short": _QUICK | {"gan.steps": 1_250, "classifiers": {"cnn": 2}},
     # our strongest recipe that keeps the paper's four DConvs and three SPAMs. Of the GANs that were compared on

@@ -131,6 +131,10 @@ def test_a_montage_fills_rows_on_white():
     assert picture[:4, :4].max() == 0
     assert picture[4].min() == 255  # the gap
     assert picture[5:, 5:].min() == 255  # no fourth image
+    few = galleries.montage(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), columns=3, gap=1)
+    assert few.shape == (4, 14, 3)  # regression: it had one column
+    assert few[:, :4].max() == 0
+    assert few[:, 4:].min() == 255
 
 
 def with_bars(rows: list[tuple[str, int, float]], half: float = 1.0) -> pd.DataFrame:
