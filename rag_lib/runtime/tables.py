@@ -76,10 +76,11 @@ def clean_runs() -> list[str]:
 
 
 def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
-    """Merge `rows` (one a run, with a `run_id`) into `results/tables/<table>.csv`, sorted by run id.
+    """Merge `rows` (with a `run_id`) into `results/tables/<table>.csv`, sorted by run id.
 
     Beside it, `<table>_provenance.csv` tells each run's commit, versions, device, threads and wall time.
-    `runs`: theirs, and those of others that are named in them. Rows of the same runs are replaced, all others stay.
+    `runs`: theirs, and those of others that are named in them; none where another table tells of them. Rows of the
+    same runs are replaced, all others stay.
     """
     provenance = pd.DataFrame([{"run_id": run.id, **run.environment()} for run in runs])
     folder = results_dir() / "tables"
@@ -87,7 +88,8 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
     with room_for(f"the table {table} in {folder}"), locked(lock_of("tables"), waiting):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-        for path, new in ((folder / f"{table}.csv", rows), (folder / f"{table}_provenance.csv", provenance)):
+        entered = {table: rows} | ({f"{table}_provenance": provenance} if runs else {})
+        for path, new in ((folder / f"{name}.csv", new) for name, new in entered.items()):
             # as text, so that rows that are not replaced stay the same to the letter
             old = read_table(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
             merged = pd.concat([old[~old["run_id"].isin(new["run_id"])], new.astype(object)])

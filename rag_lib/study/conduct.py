@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from rag_lib.classifiers.train import KEPT
 from rag_lib.data.datasets import Splits
 from rag_lib.gan.watch import Watch
 from rag_lib.runtime.store import Run, run_id
@@ -47,6 +48,8 @@ def enter(job: Job, runs: Mapping[str, Run]) -> dict[str, Any]:
         new, of_row = quality_row(job.config.gan, gan, done), [done, gan]
     else:
         new, of_row = classifier_row(job.config, done), [done]
+        if len(reached := milestones(done)):
+            collect("milestones", reached, [])
     collect(TABLES[job.kind], pd.DataFrame([new]), of_row)
     return new
 
@@ -97,6 +100,13 @@ def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:
         **{f"data.{name}": value for name, value in data.items()},
         **gan_columns(config),
     }
+
+
+def milestones(run: Run) -> pd.DataFrame:
+    """Return the accuracies in percent that a classifier had on the way (`classifiers.train.MILESTONES`), if any."""
+    columns = ["step", *(f"{name}_accuracy" for name in KEPT)]
+    found = run.history().reindex(columns=columns).dropna().set_index("step").mul(100).round(4).reset_index()
+    return found.assign(run_id=run.id)[["run_id", *columns]]
 
 
 def gan_columns(config: GanConfig | None) -> dict[str, Any]:

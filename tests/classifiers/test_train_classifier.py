@@ -9,10 +9,12 @@ from helpers import train_classifier
 from safetensors.torch import load_file
 
 from rag_lib.base import UserError
+from rag_lib.classifiers import train as classifiers
 from rag_lib.classifiers.train import confusion, load_classifier, predict
 from rag_lib.runtime.optim import adam
 from rag_lib.runtime.tables import clean_runs
 from rag_lib.settings.config import ClassifierConfig, GanConfig
+from rag_lib.study.conduct import milestones
 from rag_lib.study.resolve import resolve
 
 SMOKE = replace(resolve(preset="smoke").quality.judge, precision="fp32")
@@ -54,6 +56,21 @@ def test_a_run_that_predates_the_record_of_predictions_stays_finished(images):
     assert clean_runs() == []
     with pytest.raises(UserError, match=rf"\A{run.id} predates the record of predictions; delete .*{run.id} .*\Z"):
         older.predictions("test")
+
+
+def test_a_look_at_a_milestone_is_what_a_shorter_training_gives_and_changes_nothing(images, monkeypatch, results):
+    unwatched = train_classifier(SMOKE, images)
+    shorter = train_classifier(replace(SMOKE, steps=4), images)
+    monkeypatch.setenv("RAG_RESULTS", str(results / "watched"))
+    monkeypatch.setattr(classifiers, "MILESTONES", (4, 8))
+    run = train_classifier(SMOKE, images)
+    for name in ("classifier.safetensors", "predictions.safetensors", "metrics.json"):
+        assert (run.folder / name).read_bytes() == (unwatched.folder / name).read_bytes()
+    reached = milestones(run)
+    assert list(reached["step"]) == [4, 8]
+    for name in ("val_accuracy", "test_accuracy"):
+        assert list(reached[name]) == pytest.approx([100 * r.metrics[name] for r in (shorter, run)], abs=1e-4)
+    assert milestones(unwatched).empty
 
 
 @pytest.mark.parametrize("config", [GanConfig(), ClassifierConfig()], ids=["GAN", "classifier"])
