@@ -176,7 +176,7 @@ def notebooks(options: argparse.Namespace) -> None:
     settings = study.settings_for(**given)
     if options.dry_run:
         return compute("classify", given, dry_run=True)
-    load(settings.data)  # missing or unusable images are refused here, in one line
+    study.run([settings])  # on every core; the notebooks find the runs finished
     os.environ["RAG_PROGRESS"] = "text"
     folder = results_dir() / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)

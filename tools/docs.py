@@ -168,27 +168,34 @@ def checkpoints() -> None:
     )
 
 
-def ray() -> None:
-    """Print what Ray costs."""
+def grid() -> None:
+    """Print what a run costs beyond its own time, by each engine, and how far the scheduler scales."""
     found, (of,) = measured("bench_grid"), measured("bench_grid_provenance").to_dict("records")
-    (runs,) = found["runs"].unique()
+    simulated = found[found["engine"] == "simulated"].set_index("processors")
+    real = found[found["engine"] != "simulated"]
+    (runs,) = real["runs"].unique()
     text(
-        f"Measured once with {runs} runs of a fifth of a second, on a machine with {of['processors']} processors; the",
-        "cluster's machines are simulated and have one processor each.",
+        f"Measured once with {runs} tiny runs on {of['processors']} cores ({of['platform']}); a Ray cluster's machines",
+        "are simulated and have one processor each. Overhead is how much longer a run keeps a processor than it does in",
+        "one process; where several are busy, they also share the memory's rate.",
     )
     print()
-    rows = []
-    for row in found.to_dict("records"):
-        shared = row["machines"] > of["processors"]
-        machines = f"{row['machines']}, on {of['processors']} processors" if shared else row["machines"]
-        overhead = "" if row["engine"] == "local" else f"{row['overhead_ms_per_run']:.0f}"
-        rows.append((f"`{row['engine']}`", machines, f"{row['seconds']:.1f}", overhead))
-    table(["engine", "machines", f"seconds for {runs} runs", "overhead per run (ms)"], rows)
+    rows = [
+        (f"`{row['engine']}`", row["processors"], f"{row['seconds']:.0f}", f"{row['overhead_ms_per_run']:.0f}")
+        for row in real.fillna({"overhead_ms_per_run": 0.0}).to_dict("records")
+    ]
+    table(["engine", "processes", f"seconds for {runs} runs", "overhead per run (ms)"], rows)
+    print()
+    speeds = simulated["seconds"][1] / simulated["seconds"]
+    told = ", ".join(f"{speeds[n]:.1f} times as fast on {n}" for n in (2, 4, 8, 16))
+    (n,) = simulated["runs"].unique()
+    text(f"With simulated runs, a study of {n} runs in five replicates is {told} cores.")
 
 
 def ray_estimate(gpus: int = 64, runs: int = 10_000) -> None:
     """Print what the worst overhead would mean for runs of a minute on a large cluster."""
-    overhead = round(measured("bench_grid")["overhead_ms_per_run"].max()) / 1000
+    found = measured("bench_grid")
+    overhead = round(found.loc[found["engine"] == "ray", "overhead_ms_per_run"].max()) / 1000
     finished = gpus / 60  # a second
     claim("the driver would not be the limit", finished < 1 / overhead)
     text(

@@ -13,7 +13,7 @@ from rag_lib.settings.config import ClassifierConfig
 
 
 class CNN(nn.Sequential):
-    """A few plain layers: three 3 x 3 convolutions of 32, 64 and 128 channels, each with batch norm, ReLU and
+    """A few plain layers: three 3 x 3 convolutions of 32, 64 and 128 channels, each with batch norm,
     max pooling (the last over the whole image), and one linear layer.
 
     Images N x C x H x W of any size to logits N x classes; 94,000 parameters for ten classes.
@@ -30,7 +30,7 @@ class CNN(nn.Sequential):
 
     @staticmethod
     def _block(inputs: int, outputs: int, pool: nn.Module) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(), pool]
+        return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), pool, nn.ReLU()]
 
 
 class FastCNN(nn.Sequential):

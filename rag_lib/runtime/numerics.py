@@ -4,7 +4,8 @@ import ctypes
 import hashlib
 import os
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -47,6 +48,17 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
         return nullcontext()
     # a CUDA graph would keep the cached copy of weights that have changed
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type != "cuda")
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Compute with so many threads of the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)

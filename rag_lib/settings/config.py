@@ -147,25 +147,29 @@ class QualityConfig(Checked):
 
 @dataclass(frozen=True)
 class EngineConfig(Checked):
-    """Where the runs of a study are computed, and what one of each kind takes of a cluster's machine.
+    """Where the runs of a study are computed, and what one of each kind takes of a machine."""
 
-    A whole number of processors is also the number of threads, on which a CPU's last digits depend.
-    """
-
-    name: str = setting("local", choices=("local", "ray"))  # in this process, in order; or on a Ray cluster
-    address: str = "auto"  # of its head, as in 10.0.0.1:6379; auto: the one that this machine is in
-    gan_cpus: float = setting(1.0, low=0.01)
-    gan_gpus: float = setting(0.0, low=0)  # 0.25: four share one
+    name: str = setting("local", choices=("local", "ray"))  # this machine, or a Ray cluster
+    workers: int = setting(0, low=0)  # local: processes that compute runs; 0: as there are processors and memory
+    address: str = "auto"  # ray: of its head, as in 10.0.0.1:6379; auto: the one that this machine is in
+    # processors; the whole ones are also the threads of the run, on which a CPU's last digits depend
+    gan_cpus: float = setting(2.0, low=0.01)
     classifier_cpus: float = setting(1.0, low=0.01)
-    classifier_gpus: float = setting(0.0, low=0)
     quality_cpus: float = setting(1.0, low=0.01)
+    gan_gpus: float = setting(0.0, low=0)  # ray: 0.25: four share one
+    classifier_gpus: float = setting(0.0, low=0)
     quality_gpus: float = setting(0.0, low=0)
 
     def __post_init__(self):
         super().__post_init__()
-        unusual = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
-        if self.name == "local" and unusual:
-            raise UserError(f"engine.{unusual[0]} = {getattr(self, unusual[0])!r} goes with engine = 'ray' only")
+        of_other = ("workers",) if self.name == "ray" else ("address", "gan_gpus", "classifier_gpus", "quality_gpus")
+        for f in fields(self):
+            if f.name in of_other and getattr(self, f.name) != f.default:
+                other = "local" if self.name == "ray" else "ray"
+                raise UserError(f"engine.{f.name} = {getattr(self, f.name)!r} goes with engine = {other!r} only")
+
+    def threads(self, kind: str) -> int:
+        return max(1, int(getattr(self, f"{kind}_cpus")))
 
 
 # by a run's kind, and by the name of the field that holds one

@@ -5,73 +5,87 @@ nothing but Ray: code, real images and files travel through it. Only the driver,
 `results`, so that a run there is finished or absent.
 """
 
-import contextlib
 import io
-import json
+import math
 import os
 import re
-import shlex
 import shutil
 import socket
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import torch
-from tqdm import tqdm
-
 import rag_lib
 from rag_lib.base import UserError
 from rag_lib.data.datasets import Splits
-from rag_lib.runtime.files import is_locked, locked, room_for, write_whole
-from rag_lib.runtime.progress import in_kernel, progress, to_set
+from rag_lib.runtime.files import locked, room_for, write_whole
+from rag_lib.runtime.progress import to_set
 from rag_lib.runtime.provenance import commit_of_code
-from rag_lib.runtime.store import Run, check_seen, discard_checkpoints, finished, lock_of, run_folder
-from rag_lib.settings.config import EngineConfig, as_dict
+from rag_lib.runtime.store import discard_checkpoints, finished, lock_of, run_folder
+from rag_lib.settings.config import EngineConfig
 from rag_lib.study.arms import splits_of
+from rag_lib.study.engines import Engine
 from rag_lib.study.plan import Job, compute
 
 RETRIES = 5  # of a run whose process or machine is lost; one that fails by itself is not tried again
-SECONDS_BETWEEN = 0.2  # two looks at what is finished
 # the results of a machine's process: the same for all its runs, so that what one has generated serves the next
 PLACE = Path(tempfile.gettempdir(), f"rag_lib-{uuid4()}")
 Files = dict[str, bytes]  # what is in a run's folder, by path
 
 
-def on_ray(engine: EngineConfig, planned: Sequence[Job]) -> Iterator[tuple[Job, Run]]:
-    """Compute the jobs on a cluster; give each with its run as soon as it is there.
+class OnRay(Engine):
+    """A cluster; raises `UserError` at once where there is none, or no machine in it that has what a job takes."""
 
-    Those that fail do not stop the others: each is reported on stderr, and at the end a `UserError` counts them.
-    Raises `UserError` at once where there is no such cluster, or no machine in it that has what a job takes.
-    """
-    failed: dict[str, str] = {}  # why, by the run's id
-    ray = connect(engine)
-    try:
-        yield from runs(ray, engine, planned, failed)
-    finally:
-        ray.shutdown()  # of this driver; the cluster stays, and drops what it was computing for it
-    if failed:
-        lines = [f"{job.id} ({job.title or job.kind}): {failed[job.id]}" for job in planned if job.id in failed]
-        print("\nFailed:", *lines, sep="\n", file=sys.stderr)
-        untried = sum(job.id in failed and not failed.keys().isdisjoint(job.needs) for job in planned)
-        need_them = f", {untried} that need them were not tried" if untried else ""
-        raise UserError(
-            f"{len(failed) - untried} of {len(planned)} runs failed{need_them}, the others are finished; "
-            f"to try again: {same_again()}"
-        )
+    room = math.inf
+    orders = in_background = True
 
+    def __init__(self, config: EngineConfig, planned: Sequence[Job]):
+        self.config, self.ray = config, connect(config)
+        # one with a GPU has a process of its own, as Ray does it: CUDA keeps to the first that a process was given
+        self.tasks = {
+            kind: self.ray.remote(**takes(config, kind), max_retries=RETRIES)(compute_there)
+            for kind in {job.kind for job in planned}
+        }
+        # until all are submitted: then only tasks refer to it, and Ray frees it with the last of them
+        self.put = cache(lambda value, of: self.ray.put(value(of)))
+        try:
+            self.check_machines(planned)
+        except UserError:
+            self.close()
+            raise
 
-def same_again() -> str:
-    """Say what the user does to ask for the same study once more."""
-    program = sys.modules["__main__"].__spec__
-    if program and program.name == "rag_lib.__main__":
-        return f"python -m rag_lib {shlex.join(sys.argv[1:])}"
-    return "run the cell again" if in_kernel() else "ask for the study again"
+    def submit(self, job: Job, running: Mapping[str, Future]) -> Future:
+        device = os.environ.get("RAG_DEVICE", "") if takes(self.config, job.kind)["num_gpus"] else "cpu"
+        needed = [running[need].object_ref if need in running else self.put(files_of, need) for need in job.needs]
+        task = self.tasks[job.kind].options(name=job.id)
+        return task.remote(job, device, self.put(splits_of, job.data), *needed).future()
+
+    def take_in(self, job: Job, files: Files) -> None:
+        write_run(job.id, files)
+
+    def state(self, left: Sequence[Job], running: Mapping[str, Future]) -> str:
+        self.put.cache_clear()
+        self.check_machines(left)
+        has, free = self.ray.cluster_resources(), self.ray.available_resources()
+        return f"{has.get('CPU', 0) - free.get('CPU', 0):g} processors busy"
+
+    def check_machines(self, planned: Sequence[Job]) -> None:
+        """Raise `UserError` where no machine of the cluster has what one of these jobs takes."""
+        machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        for kind in {job.kind: None for job in planned}:
+            cpus, gpus = takes(self.config, kind).values()
+            if not any(has.get("CPU", 0) >= cpus and has.get("GPU", 0) >= gpus for has in machines):
+                raise UserError(
+                    f"no machine of the cluster has engine.{kind}_cpus = {cpus} and engine.{kind}_gpus = {gpus}"
+                )
+
+    def close(self) -> None:
+        self.ray.shutdown()  # of this driver; the cluster stays, and drops what it was computing for it
 
 
 def connect(engine: EngineConfig) -> Any:
@@ -94,85 +108,18 @@ def connect(engine: EngineConfig) -> Any:
     return ray
 
 
-def runs(ray: Any, engine: EngineConfig, planned: Sequence[Job], failed: dict[str, str]) -> Iterator[tuple[Job, Run]]:
-    """Give each job with its run, after those that it needs; put into `failed` why there is none."""
-    check_machines(ray, engine, planned)
-    results = submit(ray, engine, planned)
-    left = {job.id: job for job in planned}
-    with progress(len(planned), "grid", len(planned) - len(results), "runs") as counter:
-        while left:
-            time.sleep(SECONDS_BETWEEN)
-            check_machines(ray, engine, left.values())  # those that have what a job takes may be lost
-            coming = len(results)
-            ready = set(ray.wait(list(results.values()), num_returns=coming, timeout=0)[0])
-            came = [job for job in left.values() if job.id not in results or results[job.id] in ready]
-            del ready  # a reference to what a task gave keeps what it took
-            for job in came:
-                if left.keys() & job.needs or is_locked(lock_of(job.id)):  # another process computes it
-                    continue
-                del left[job.id]
-                result = results.pop(job.id, None)
-                if lost := failed.keys() & job.needs:
-                    failed[job.id] = f"needs {min(lost)}, which failed"
-                    continue
-                try:
-                    run = take_in(job, result and ray.get(result))
-                except (UserError, ray.exceptions.RayError) as e:
-                    failed[job.id] = report(job, e)
-                else:
-                    del result
-                    yield job, run
-            busy = ray.cluster_resources().get("CPU", 0) - ray.available_resources().get("CPU", 0)
-            counter.set_postfix_str(f"{busy:g} processors busy, {len(failed)} failed")
-            counter.update(coming - len(results))
-
-
-def check_machines(ray: Any, engine: EngineConfig, planned: Iterable[Job]) -> None:
-    """Raise `UserError` where no machine of the cluster has what one of these jobs takes."""
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for kind in {job.kind: None for job in planned}:
-        cpus, gpus = takes(engine, kind).values()
-        if not any(has.get("CPU", 0) >= cpus and has.get("GPU", 0) >= gpus for has in machines):
-            raise UserError(
-                f"no machine of the cluster has engine.{kind}_cpus = {cpus} and engine.{kind}_gpus = {gpus}"
-            )
-
-
 def takes(engine: EngineConfig, kind: str) -> dict[str, float]:
     """Return how many processors and GPUs a run of this kind takes, as options of Ray's."""
     return {f"num_{name}": getattr(engine, f"{kind}_{name}") for name in ("cpus", "gpus")}
 
 
-def submit(ray: Any, engine: EngineConfig, planned: Sequence[Job]) -> dict[str, Any]:
-    """Make a task of each run that is not finished; return the references to their files, by the runs' ids."""
-
-    @cache  # until all are submitted: then only tasks refer to it, and Ray frees it with the last of them
-    def put(value: Callable[[Any], Any], of: Any) -> Any:
-        return ray.put(value(of))
-
-    # one with a GPU has a process of its own, as Ray does it: CUDA keeps to the first that a process was given
-    kinds = {job.kind for job in planned}
-    tasks = {kind: ray.remote(**takes(engine, kind), max_retries=RETRIES)(compute_there) for kind in kinds}
-    results: dict[str, Any] = {}
-    for job in planned:
-        if finished(job.id):
-            continue
-        cpus, gpus = takes(engine, job.kind).values()
-        device = os.environ.get("RAG_DEVICE", "") if gpus else "cpu"  # a GPU that it sees is not its own
-        needed = [results[need] if need in results else put(files_of, need) for need in job.needs]
-        of_job = (job, max(1, int(cpus)), device, put(splits_of, job.data), *needed)
-        results[job.id] = tasks[job.kind].options(name=job.id).remote(*of_job)
-    return results
-
-
-def compute_there(job: Job, threads: int, device: str, splits: Splits, *needed: Files) -> Files:
-    """Compute a job on a machine of the cluster, with so many threads, on that device; return its run's files."""
-    torch.set_num_threads(threads)
+def compute_there(job: Job, device: str, splits: Splits, *needed: Files) -> Files:
+    """Compute a job on a machine of the cluster, on that device; return its run's files."""
     os.environ |= {"RAG_RESULTS": str(PLACE), "RAG_DEVICE": device}
     try:
         for need, files in zip(job.needs, needed, strict=True):
             write_run(need, files)
-        with contextlib.redirect_stdout(io.StringIO()):  # the driver's line tells of it
+        with redirect_stdout(io.StringIO()):  # the driver's line tells of it
             compute(job, [finished(need) for need in job.needs], splits)
         return files_of(job.id)
     finally:
@@ -194,22 +141,3 @@ def write_run(name: str, files: Files) -> None:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             write_whole(folder / file, files[file])
         discard_checkpoints(folder)  # of a training that was interrupted here
-
-
-def take_in(job: Job, files: Files | None) -> Run:
-    """Return the job's run, written into `results` if `files` are given; raises `UserError` as `check_seen` does."""
-    if files:
-        write_run(job.id, files)
-    if (run := finished(job.id)) is None:
-        raise UserError(f"{job.id} has gone from {run_folder(job.id).parent} since; ask for it again")
-    check_seen(run, next((finished(need) for need in job.needs if need.startswith("gan-")), None))
-    return run
-
-
-def report(job: Job, error: Exception) -> str:
-    """Print why a job failed, with its config, and where, unless its user can mend it; return why, in a line."""
-    cause = getattr(error, "cause", error)  # Ray wraps what a task raises
-    why = f"{type(cause).__name__}: {cause}".splitlines()[0]
-    trace = "" if isinstance(cause, UserError) else f"\n{error}"
-    tqdm.write(f"{job.id} failed: {why}; its config: {json.dumps(as_dict(job.config))}{trace}", sys.stderr)
-    return why

@@ -14,25 +14,23 @@ from rag_lib.runtime.tables import collect
 from rag_lib.settings.arms import ARMS, label_of
 from rag_lib.settings.config import ClassifierConfig, GanConfig, Settings, as_dict
 from rag_lib.study.arms import splits_of
-from rag_lib.study.engines import Engine, engine_of
 from rag_lib.study.plan import Job, compute, ids_of, jobs, jobs_of_gan
+from rag_lib.study.scheduler import compute_all
 
 TABLES = {"classifier": "classify", "quality": "quality"}  # by the kind of their runs, under results/tables
 
 
-def run(studies: Sequence[Settings], execute: Engine | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def run(studies: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All runs of these studies, replicate by replicate: the tidy tables of the classifiers and of the generators.
 
-    Each row enters `results/tables` as soon as its run is finished. `execute`: who computes the jobs; by default the
-    engine of the settings.
+    Each row enters `results/tables` as soon as its run is finished.
     """
-    execute = execute or engine_of(studies[0].engine)
     for study in studies:  # images that are missing, or too few, are refused before any work
         splits_of(study.data)
     published = ids_of(studies)
     runs: dict[str, Run] = {}
     rows: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in published}
-    for job, done in execute(jobs(studies)):
+    for job, done in compute_all(studies[0].engine, jobs(studies)):
         runs[job.id] = done
         if job.id in published.get(job.kind, ()):
             rows[job.kind][job.id] = enter(job, runs)

@@ -1,28 +1,132 @@
-"""Who computes the runs of a plan: this process, one after another, or a Ray cluster."""
+"""Who computes a job: this process, or worker processes on this machine; another takes the place of one that dies.
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+A third, a Ray cluster, is in cluster.py.
+"""
 
-from rag_lib.runtime.store import Run
-from rag_lib.settings.config import EngineConfig
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import redirect_stdout
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from rag_lib.base import UserError
+from rag_lib.runtime.files import LESS_MEMORY
+from rag_lib.runtime.store import finished
 from rag_lib.study.arms import splits_of
 from rag_lib.study.plan import Job, compute
 
-# who computes the jobs of a plan, and gives each with its run, in any order that their needs allow
-Engine = Callable[[Sequence[Job]], Iterator[tuple[Job, Run]]]
+SPAWN = get_context("spawn")  # a process that was forked cannot use CUDA, nor the threads that its parent had
+RETRIES = 5  # of a run whose process dies
 
 
-def in_order(planned: Sequence[Job]) -> Iterator[tuple[Job, Run]]:
-    """Compute one run after another, in this process; those that are finished are read."""
-    runs: dict[str, Run] = {}
-    for job in planned:
-        runs[job.id] = compute(job, [runs[need] for need in job.needs], splits_of(job.data))
-        yield job, runs[job.id]
+class Engine:
+    """Computes jobs in this process, one after another; the others say how they differ."""
+
+    room = 0.0  # processors that jobs may take together; a single one may take more
+    orders = False  # whether a job may be submitted while those that it needs are running
+    in_background = False  # whether one line tells of all jobs, and not each of itself
+
+    def submit(self, job: Job, running: Mapping[str, Future]) -> Future:
+        """Start a job; its future gives the files of its run, by path, or None where they lie in `results`."""
+        future: Future = Future()
+        try:
+            future.set_result(compute_here(job))
+        except Exception as e:
+            future.set_exception(e)
+        return future
+
+    def take_in(self, job: Job, files: Any) -> None:
+        """Put the files of a run into `results`."""
+
+    def state(self, left: Sequence[Job], running: Mapping[str, Future]) -> str:
+        """Say what is going on; raise `UserError` where a job that is left can be computed no more."""
+        return f"{len(running)} running"
+
+    def close(self) -> None:
+        """Stop what is running, such that it can resume."""
 
 
-def engine_of(config: EngineConfig) -> Engine:
-    if config.name == "local":
-        return in_order
-    from rag_lib.study.cluster import on_ray  # with Ray, which one machine needs not
+def compute_here(job: Job) -> None:
+    compute(job, [finished(need) for need in job.needs], splits_of(job.data))
 
-    return partial(on_ray, config)
+
+class Workers(Engine):
+    """So many processes; a thread of this process waits for each."""
+
+    in_background = True
+
+    def __init__(self, n: int):
+        self.room = float(n)
+        self.threads = ThreadPoolExecutor(n)
+        self.own = threading.local()  # each thread's process, and the pipe to it
+        self.processes: list[BaseProcess] = []
+        self.closed, self.lock = False, threading.Lock()
+
+    def submit(self, job: Job, running: Mapping[str, Future]) -> Future:
+        return self.threads.submit(self._compute, job)
+
+    def _compute(self, job: Job) -> None:
+        for _ in range(1 + RETRIES):
+            try:
+                pipe = self._pipe()
+                pipe.send(job)
+                error = pipe.recv()
+            except (EOFError, ConnectionError):  # its process has died; the next one resumes from the last checkpoint
+                vars(self.own).clear()
+            else:
+                if error is not None:
+                    raise error
+                return
+        raise UserError(f"its process died {1 + RETRIES} times, as it does where memory runs out; {LESS_MEMORY}")
+
+    def _pipe(self) -> Connection:
+        """Return the way to this thread's process, which is started where there is none."""
+        with self.lock:
+            if self.closed:
+                raise EOFError
+            if not hasattr(self.own, "pipe"):
+                self.own.pipe, there = SPAWN.Pipe()
+                self.processes.append(SPAWN.Process(target=serve, args=(there,), daemon=True))
+                self.processes[-1].start()
+                there.close()  # only that process has it now, so that its death ends the pipe
+            return self.own.pipe
+
+    def close(self) -> None:
+        """Have the trainings write a checkpoint and end."""
+        with self.lock:
+            self.closed = True
+            for process in self.processes:
+                process.terminate()
+        self.threads.shutdown()
+        for process in self.processes:
+            process.join()
+
+
+def serve(pipe: Connection) -> None:
+    """Compute the jobs that come through the pipe; after each send None, or the error that ended it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which ends this process
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # the asking process's line tells of it
+        while True:
+            try:
+                compute_here(pipe.recv())
+            except EOFError:
+                return
+            except UserError as e:
+                pipe.send(e)
+            except Exception as e:
+                pipe.send(RuntimeError(f"{e!r}\n{traceback.format_exc()}"))
+                return  # a device may refuse all that follows; a new process may not
+            else:
+                pipe.send(None)
+
+
+def end_with_parent() -> None:
+    parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)  # after which a training writes a checkpoint

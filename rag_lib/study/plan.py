@@ -15,6 +15,7 @@ from rag_lib.data.datasets import Splits
 from rag_lib.gan.train import join, per_class, train_gan
 from rag_lib.gan.watch import Alarm, Watch
 from rag_lib.runtime.files import read_json
+from rag_lib.runtime.numerics import threads
 from rag_lib.runtime.store import Run, finished, names_itself, opened, run_id
 from rag_lib.settings.arms import ARMS, label_of, parse_arm
 from rag_lib.settings.checked import Checked
@@ -33,6 +34,7 @@ class Job:
     data: DataConfig  # the real images of its replicate
     needs: tuple[str, ...] = ()  # runs, in the order that `compute` takes them
     title: str = ""  # of its progress
+    threads: int = 1  # by its kind, whatever computes it, since a CPU's last digits depend on them
 
     @cached_property
     def id(self) -> str:
@@ -52,7 +54,7 @@ def jobs(studies: Sequence[Settings]) -> list[Job]:
         for i, config in enumerate(classifiers, 1):
             arm = label_of(config.arm, config.share, config.times)
             title = f"{of_study}[{i}/{len(classifiers)}] {config.model}, {arm}, seed {config.seed}"
-            planned.append(Job("classifier", config, cell.data, gan if config.gan else (), title))
+            planned.append(job_of(cell, "classifier", config, gan if config.gan else (), title))
     first = {job.id: job for job in reversed(planned)}  # a judge may be one of the compared classifiers, too
     return [job for job in planned if first[job.id] is job]
 
@@ -60,11 +62,15 @@ def jobs(studies: Sequence[Settings]) -> list[Job]:
 def jobs_of_gan(cell: Settings) -> dict[str, Job]:
     """Return what a replicate's generator takes, in order: `labeller` if it has one, `gan`, `judge` and `quality`."""
     labeller = cell.gan.labeller
-    found = {"labeller": Job("classifier", labeller, cell.data, title="labeller")} if labeller else {}
-    gan = Job("gan", cell.gan, cell.data, tuple(job.id for job in found.values()))
-    judge = Job("classifier", cell.quality.judge, cell.data, title="judge")
-    quality = Job("quality", cell.quality, cell.data, (gan.id, judge.id))
+    found = {"labeller": job_of(cell, "classifier", labeller, title="labeller")} if labeller else {}
+    gan = job_of(cell, "gan", cell.gan, tuple(job.id for job in found.values()))
+    judge = job_of(cell, "classifier", cell.quality.judge, title="judge")
+    quality = job_of(cell, "quality", cell.quality, (gan.id, judge.id))
     return found | {"gan": gan, "judge": judge, "quality": quality}
+
+
+def job_of(cell: Settings, kind: str, config: Checked, needs: tuple[str, ...] = (), title: str = "") -> Job:
+    return Job(kind, config, cell.data, needs, title, cell.engine.threads(kind))
 
 
 def replicates_of(studies: Sequence[Settings]) -> list[Settings]:
@@ -94,7 +100,7 @@ def compute(job: Job, needed: Sequence[Run], splits: Splits, watch: Watch | None
     training (gan/watch.py); by default who prints what goes wrong.
     """
     gan = next((run for run in needed if run.id.startswith("gan-")), None)
-    with opened(job.kind, job.config, gan) as run:
+    with threads(job.threads), opened(job.kind, job.config, gan) as run:
         if not run.reused:
             run.metrics.update(_fill(job, needed, splits, run.folder, watch))
     return run

@@ -38,12 +38,12 @@ from rag_lib.runtime.numerics import pick_device
 from rag_lib.runtime.provenance import environment
 from rag_lib.runtime.store import Run, run_folder, run_id
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, GanConfig
+from rag_lib.study.engines import SPAWN
 from rag_lib.study.resolve import resolve
 
 sys.path.append(str(Path(__file__).parents[1]))  # for helpers.py
 import helpers
 
-SPAWN = gpu_tables.SPAWN
 WARM_UP = 10  # steps, and at least as many are measured
 
 

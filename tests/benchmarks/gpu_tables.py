@@ -5,35 +5,26 @@ It leaves the tables, jobs.csv (how far each run is), and the runs with their ge
 """
 
 import io
-import multiprocessing
-import os
 import shutil
 import signal
 import tarfile
-import tempfile
-import threading
-import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import torch
-from filelock import FileLock, Timeout
 
 from rag_lib import study
 from rag_lib.analysis import published
-from rag_lib.base import UserError, results_dir
+from rag_lib.base import results_dir
 from rag_lib.runtime.files import checkpoints, write_whole
 from rag_lib.runtime.store import finished, run_folder
 from rag_lib.settings.config import Settings
-from rag_lib.study.arms import splits_of
-from rag_lib.study.plan import Job, compute, jobs
+from rag_lib.study.engines import Workers
+from rag_lib.study.plan import Job, jobs
 from rag_lib.study.resolve import replicate, resolve
+from rag_lib.study.scheduler import scheduled
 
-SPAWN = multiprocessing.get_context("spawn")  # a process that was forked cannot use CUDA
 DATASETS = ("mnist", "cifar10_jpeg")
 ARMS = ("original", "generated", "mixed", "original_half")
 REPLICATES = 5
@@ -45,7 +36,8 @@ def plan(preset: str) -> list[Job]:
     """The runs in order of worth, without those that a table has, and without what only these would need."""
 
     def asked(dataset: str, *models: str) -> Settings:
-        return resolve(dataset, preset, arms=ARMS, overrides={"classifiers": dict.fromkeys(models, 1)})
+        overrides = {"classifiers": dict.fromkeys(models, 1), "engine.gan_cpus": 1.0}  # else a GAN is two workers'
+        return resolve(dataset, preset, arms=ARMS, overrides=overrides)
 
     studies = [asked(dataset, "cnn", "resnet34", "resnet18") for dataset in DATASETS]
     studies += [asked(dataset, "resnet50", "resnet101") for dataset in DATASETS]
@@ -63,87 +55,35 @@ def stands(job: Job) -> bool:
     return job.id in set(published.table(study.TABLES[job.kind])["run_id"])
 
 
-def work(planned: Sequence[Job], until: float, claims: Path) -> None:
-    """What each process does: run after run, until all are done or it is `until`."""
-    torch.set_num_threads(1)
-    # a training writes a checkpoint on this signal, then it ends the process
-    alarm = threading.Timer(until - time.time(), os.kill, (os.getpid(), signal.SIGTERM))
-    alarm.daemon = True
-    alarm.start()
-    try:
-        for job in taken(planned, claims):
-            try:
-                compute(job, [finished(id) for id in job.needs], splits_of(job.data))
-            except Exception as e:
-                record_of(job.id, claims).write_text(f"{type(e).__name__}: {e}")
-                traceback.print_exc()
-                if not isinstance(e, UserError):  # the device may refuse all that follows; a new process may not
-                    raise
-    finally:
-        alarm.cancel()
-
-
-def taken(planned: Sequence[Job], claims: Path) -> Iterator[Job]:
-    """The first of the runs that nobody has taken and that lack nothing, again and again; waits for such.
-
-    A claim is a lock: that of a process that was killed is free again.
-    """
-
-    def is_left(job: Job) -> bool:
-        return not (finished(job.id) or any(failed(id, claims) for id in (job.id, *job.needs)))
-
-    while left := [job for job in planned if is_left(job)]:
-        for job in left:
-            if all(finished(id) for id in job.needs):
-                with suppress(Timeout), FileLock(claims / job.id).acquire(blocking=False):
-                    if is_left(job):  # else another process has just ended it
-                        yield job
-                        break
-        else:
-            time.sleep(0.2)
-
-
-def record_of(id: str, claims: Path) -> Path:
-    return claims / f"{id}.failed"
-
-
-def failed(id: str, claims: Path) -> str:
-    """The error that ended this run, if one did."""
-    return record_of(id, claims).read_text() if record_of(id, claims).exists() else ""
-
-
 def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers: int) -> int:
     """Compute what is missing within `minutes`; leave what there is whenever a run is done; return how many failed."""
-    until, reserve = time.time() + 60 * minutes, min(15.0, 6 * minutes)  # for the last checkpoints, and for packing
     if earlier:
         unpack(earlier)
     planned = plan(preset)
-    claims = Path(tempfile.mkdtemp())
-    processes: list[Any] = [None] * (workers if minutes else 0)
-    done: set[str] = set()
-    running = True
-    while running:
-        for i, process in enumerate(processes):
-            if time.time() < until - reserve and (process is None or process.exitcode):  # at first, and after a crash
-                processes[i] = SPAWN.Process(target=work, args=(planned, until - reserve, claims), daemon=True)
-                processes[i].start()
-        running = any(process.is_alive() for process in processes) and time.time() < until - reserve / 2
-        if not running:
-            for process in processes:
-                process.kill()
-                process.join()
-        new = [job for job in planned if job.id not in done and finished(job.id)]
-        for job in new:
-            if job.kind in study.TABLES and not stands(job):
-                study.enter(job, {id: finished(id) for id in (*job.needs, job.id)})
-        done |= {job.id for job in new}
-        if new or not running:
-            leave(planned, claims, out, last=not running)
-        time.sleep(1 if running else 0)
-    return sum(bool(failed(job.id, claims)) for job in planned)
+    before = {job.id for job in planned if finished(job.id)}
+    failed: dict[str, str] = {}
+    engine = Workers(workers)
+    reserve = min(15.0, 6 * minutes)  # seconds for the last checkpoints, and for packing
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes - reserve, reserve / 2)
+    try:
+        with suppress(KeyboardInterrupt):
+            for job, run in scheduled(engine, [job for job in planned if minutes or job.id in before], failed):
+                if job.kind in study.TABLES and not stands(job):
+                    study.enter(job, {run.id: run} | {need: finished(need) for need in job.needs})
+                if job.id not in before:
+                    leave(planned, failed, out, last=False)
+        with suppress(KeyboardInterrupt):
+            engine.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for process in engine.processes:
+            process.kill()
+    leave(planned, failed, out, last=True)
+    return len(failed)
 
 
-def leave(planned: Sequence[Job], claims: Path, out: Path, last: bool) -> None:
+def leave(planned: Sequence[Job], failed: Mapping[str, str], out: Path, last: bool) -> None:
     """Copy the tables to `out`, list the runs, and pack them; checkpoints only at the `last` time."""
     for name in study.TABLES.values():
         for path in (results_dir() / "tables").glob(f"{name}*.csv"):
@@ -152,12 +92,12 @@ def leave(planned: Sequence[Job], claims: Path, out: Path, last: bool) -> None:
     for job in planned:
         states = {
             "finished": finished(job.id),
-            "failed": failed(job.id, claims),
+            "failed": job.id in failed,
             "started": run_folder(job.id).exists(),
         }
         state = next((state for state, holds in states.items() if holds), "waiting")
         what = getattr(job.config, "model", ""), getattr(job.config, "arm", "")
-        rows.append((job.id, job.data.dataset, job.data.split_seed, *what, state, failed(job.id, claims)))
+        rows.append((job.id, job.data.dataset, job.data.split_seed, *what, state, failed.get(job.id, "")))
     columns = ["run_id", "dataset", "replicate", "classifier", "arm", "state", "error"]
     pd.DataFrame(rows, columns=columns).to_csv(out / "jobs.csv", index=False)
     pack([job for job in planned if last or finished(job.id)], out)

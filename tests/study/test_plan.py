@@ -145,6 +145,7 @@ NO_ARMS = ["half", "mixed:2", "mixed:-0.1", "mixed:x", "mixed:nan", "original:2"
         (settings_for, BALANCED, "wants a generator that can be asked for a class"),
         (settings_for, {"engine": "dask"}, "engine.name = 'dask' is unknown; choose one of local, ray"),
         (settings_for, {"overrides": {"engine.gan_gpus": 0.5}}, "goes with engine = 'ray' only"),
+        (settings_for, {"engine": "ray", "overrides": {"engine.workers": 2}}, "goes with engine = 'local' only"),
         (settings_for, {"engine": "ray", "overrides": {"engine.gan_cpus": 0.0}}, "engine.gan_cpus = 0.0 is out of"),
         (settings_for, {"engine": "ray", "overrides": {"engine.gan_gpu": 1}}, "did you mean engine.gan_gpus?"),
     ],

@@ -1,0 +1,160 @@
+"""The scheduler, with real worker processes: the same bytes, and what a death, a failure and an interrupt cost."""
+
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+from rag_lib import study
+from rag_lib.base import ROOT, UserError
+from rag_lib.runtime.files import checkpoints
+from rag_lib.runtime.store import finished, run_folder
+from rag_lib.settings.config import EngineConfig, Settings
+from rag_lib.study.engines import RETRIES, Engine
+from rag_lib.study.plan import jobs
+from rag_lib.study.resolve import resolve
+from rag_lib.study.scheduler import engine_of, processors
+
+
+def grid(workers: int, **overrides) -> Settings:
+    settings = resolve(preset="smoke", arms=["original", "generated"], replicates=2, overrides=overrides)
+    return replace(settings, engine=EngineConfig(workers=workers))
+
+
+def artefacts(results: Path) -> dict[str, bytes]:
+    """The bytes of all runs and tables, but for what tells of their time."""
+    files = [p for p in results.rglob("*") if p.is_file() and p.suffix in (".safetensors", ".csv", ".json")]
+    timed = ("env.json", "quality.csv", "classify_provenance.csv", "quality_provenance.csv")
+    return {p.relative_to(results).as_posix(): p.read_bytes() for p in files if p.name not in timed}
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """Those of a process that may just have ended."""
+    return [
+        p
+        for p in process.children(recursive=True)
+        if p.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(p.cmdline())
+    ]
+
+
+def test_two_workers_leave_the_same_bytes_as_this_process_whatever_its_threads(results, monkeypatch):
+    left = []
+    for workers, threads in ((1, 2), (2, 1)):
+        monkeypatch.setenv("RAG_RESULTS", str(results / str(workers)))
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        study.run([grid(workers)])
+        assert torch.get_num_threads() == threads
+        torch.set_num_threads(before)
+        left.append(artefacts(results / str(workers)))
+        provenance = pd.read_csv(results / str(workers) / "tables" / "quality_provenance.csv").set_index("run_id")
+        assert {name[:3]: n for name, n in provenance["threads"].items()} == {"gan": 2, "qua": 1}
+    assert left[0] == left[1]
+    assert workers_of(psutil.Process()) == []
+
+
+def classify(*given: str, workers: int = 2) -> subprocess.Popen:
+    """Start the command in a process of its own; no thread more than its runs', so that what is killed is a run."""
+    command = [sys.executable, "-m", "rag_lib", "classify", "--preset", "smoke", "--arms", "original,generated", *given]
+    command += ["--set", f"engine.workers={workers}", "--set", "engine.gan_cpus=1"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def computed_by(worker: psutil.Process) -> str:
+    """The run whose lock a worker holds; empty where it has none."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return next((Path(file.path).name for file in worker.open_files() if "/.locks/" in file.path), "")
+    return ""
+
+
+def wait_for(holds: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_fails_stops_only_those_that_need_it(workers, capfd):
+    settings = grid(workers, **{"gan.lr": 1e30, "gan.schedule": "step"})
+    with pytest.raises(UserError, match="2 of 8 runs failed, 4 that need them were not tried, the others are finished"):
+        study.run([settings])
+    failed = [job for job in jobs([settings]) if not finished(job.id)]
+    assert Counter(job.kind for job in failed) == {"gan": 2, "quality": 2, "classifier": 2}
+    said = capfd.readouterr().err
+    for job in failed:
+        assert said.count(f"{job.id} failed: ") == (job.kind == "gan")
+
+
+def test_an_error_that_nobody_expected_ends_its_worker_and_no_other_run(results, capfd):
+    settings = resolve(preset="smoke", arms=["original"], overrides={"classifiers": {"cnn": 3}, "engine.workers": 2})
+    bad, *good = (job.id for job in jobs([settings]))
+    (results / "runs" / bad / "classifier.safetensors").mkdir(parents=True)  # where a file is to be written
+    with pytest.raises(UserError, match=r"1 of 3 runs failed, the others are finished; the first: .*IsADirectoryError"):
+        study.run([settings])
+    assert all(finished(name) for name in good)
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_only_several_runs_are_worth_several_processes(digits):
+    settings = grid(2)
+    assert type(engine_of(settings.engine, jobs([settings])[:1])) is Engine
+    assert engine_of(settings.engine, jobs([settings])).room == 2
+    assert 1 <= processors() <= torch.get_num_threads()
+
+
+@pytest.mark.slow
+def test_interrupted_or_orphaned_workers_leave_a_checkpoint_and_end(results, monkeypatch):
+    long = ("--set", "gan.steps=400")
+    gan = run_folder(next(job.id for job in jobs([grid(2, **{"gan.steps": 400})]) if job.kind == "gan"))
+    resumed = []
+    for number in (signal.SIGINT, signal.SIGKILL, None):
+        before = max(map(str, checkpoints(gan)), default="")
+        process = classify(*long)
+        if number:
+            wait_for(lambda: workers_of(psutil.Process(process.pid)))  # noqa: B023 (called at once)
+            started = workers_of(psutil.Process(process.pid))
+            wait_for(lambda: gan.name in [computed_by(worker) for worker in started])  # noqa: B023
+            time.sleep(2)  # into its training
+            process.send_signal(number)
+            wait_for(lambda: not any(worker.is_running() for worker in started))  # noqa: B023
+            assert max(map(str, checkpoints(gan))) > before
+        said = process.communicate()[1]
+        resumed.append("resuming from step" in said)
+        assert process.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9, None: 0}[number]
+    assert resumed == [False, True, True]
+    left = artefacts(results)
+    monkeypatch.setenv("RAG_RESULTS", str(results / "calm"))
+    assert classify(*long, workers=1).wait() == 0
+    assert artefacts(results / "calm") == left
+
+
+@pytest.mark.slow
+def test_twenty_killed_workers_change_no_byte(results, monkeypatch):
+    given = ("--replicates", "2", "--set", "classifiers={'cnn': 3}", "--set", "classifier.steps=200")
+    chance, killed = random.Random(20230501), Counter()
+    process = classify(*given)
+    while process.poll() is None and killed.total() < 20:
+        time.sleep(chance.uniform(0.0, 0.1))
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            worker = chance.choice(workers_of(psutil.Process(process.pid)))
+            if (name := computed_by(worker)) and killed[name] < RETRIES:
+                worker.kill()
+                killed[name] += 1
+    assert process.wait() == 0
+    assert killed.total() == 20
+    left = artefacts(results)
+    monkeypatch.setenv("RAG_RESULTS", str(results / "calm"))
+    assert classify(*given, workers=1).wait() == 0
+    assert artefacts(results / "calm") == left
