@@ -176,8 +176,8 @@ def grid() -> None:
     (runs,) = real["runs"].unique()
     text(
         f"Measured once with {runs} tiny runs on {of['processors']} cores ({of['platform']}); a Ray cluster's machines",
-        "are simulated and have one processor each. Overhead is how much longer a run keeps a processor than it does in",
-        "one process; where several are busy, they also share the memory's rate.",
+        "are simulated and have one processor each. Overhead is how much longer a run keeps a processor than in one",
+        "process; where several are busy, they also share the memory's rate.",
     )
     print()
     rows = [

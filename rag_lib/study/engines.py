@@ -3,7 +3,9 @@
 A third, a Ray cluster, is in cluster.py.
 """
 
+import io
 import os
+import re
 import signal
 import threading
 import traceback
@@ -67,16 +69,24 @@ class Workers(Engine):
         self.own = threading.local()  # each thread's process, and the pipe to it
         self.processes: list[BaseProcess] = []
         self.closed, self.lock = False, threading.Lock()
+        self.said: dict[str, str] = {}  # the last line of each run's progress, by the run's id
 
     def submit(self, job: Job, running: Mapping[str, Future]) -> Future:
         return self.threads.submit(self._compute, job)
+
+    def state(self, left: Sequence[Job], running: Mapping[str, Future]) -> str:
+        """Say how many runs are on their way, and how far the one is that began first."""
+        lines = [self.said[name] for name in running if name in self.said]
+        steps = re.match(r".* of \d+ steps", lines[0]) if lines else None
+        return f"{len(running)} running" + (f" ({steps[0]})" if steps else "")
 
     def _compute(self, job: Job) -> None:
         for _ in range(1 + RETRIES):
             try:
                 pipe = self._pipe()
                 pipe.send(job)
-                error = pipe.recv()
+                while isinstance(error := pipe.recv(), str):
+                    self.said[job.id] = error
             except (EOFError, ConnectionError):  # its process has died; the next one resumes from the last checkpoint
                 vars(self.own).clear()
             else:
@@ -108,11 +118,24 @@ class Workers(Engine):
             process.join()
 
 
+class Lines(io.TextIOBase):
+    """What a worker prints, its run's progress, as messages to the parent."""
+
+    def __init__(self, pipe: Connection):
+        self.pipe = pipe
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self.pipe.send(text.strip())
+        return len(text)
+
+
 def serve(pipe: Connection) -> None:
-    """Compute the jobs that come through the pipe; after each send None, or the error that ended it."""
+    """Compute the jobs that come through the pipe; of each send its progress, then None or the error that ended it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which ends this process
     threading.Thread(target=end_with_parent, daemon=True).start()
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # the asking process's line tells of it
+    os.environ["RAG_PROGRESS"] = "text"
+    with redirect_stdout(Lines(pipe)):
         while True:
             try:
                 compute_here(pipe.recv())
