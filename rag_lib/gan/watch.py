@@ -77,7 +77,8 @@ class Alarm:
         self.step = step
         for name, text in findings(pd.DataFrame(history), self.config).items():
             if name not in self.said:
-                tqdm.write(f"step {step:,}: {name}: {text}", file=sys.stderr)  # beside a bar, not into it
+                where = f"GAN of seed {self.config.seed}, step {step:,}"
+                tqdm.write(f"{where}: {name}: {text}", file=sys.stderr)  # beside a bar, not into it
                 self.said.add(name)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 class HeldBack:
     """Hold SIGINT (Ctrl-C, Jupyter's interrupt) and SIGTERM back until `deliver`, or until the context ends.
 
-    A second one takes effect at once.
+    A second one takes effect at once, unless both are SIGTERM.
     """
 
     def __init__(self):
@@ -32,6 +32,8 @@ class HeldBack:
             self._hold()
 
     def _on_signal(self, number: int, frame: Any) -> None:
+        if number == self.pending == signal.SIGTERM:  # of a group whose parent has ended by it, too (study/engines.py)
+            return
         if self.pending is not None:
             self._restore()
             signal.raise_signal(number)

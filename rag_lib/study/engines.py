@@ -7,6 +7,7 @@ import io
 import os
 import re
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from contextlib import redirect_stdout
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 from rag_lib.base import UserError
@@ -101,10 +103,16 @@ class Workers(Engine):
             if self.closed:
                 raise EOFError
             if not hasattr(self.own, "pipe"):
-                self.own.pipe, there = SPAWN.Pipe()
-                self.processes.append(SPAWN.Process(target=serve, args=(there,), daemon=True))
-                self.processes[-1].start()
+                pipe, there = SPAWN.Pipe()
+                process = SPAWN.Process(target=serve, args=(there,), daemon=True)
+                main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+                try:
+                    process.start()  # which would run a script once more
+                finally:
+                    sys.modules["__main__"] = main
                 there.close()  # only that process has it now, so that its death ends the pipe
+                self.processes.append(process)
+                self.own.pipe = pipe
             return self.own.pipe
 
     def close(self) -> None:
@@ -152,4 +160,4 @@ def serve(pipe: Connection) -> None:
 
 def end_with_parent() -> None:
     parent_process().join()
-    os.kill(os.getpid(), signal.SIGTERM)  # after which a training writes a checkpoint
+    signal.raise_signal(signal.SIGTERM)  # after which a training writes a checkpoint

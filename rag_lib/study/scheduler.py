@@ -75,8 +75,9 @@ def scheduled(engine: Engine, planned: Sequence[Job], failed: dict[str, str]) ->
     with progress(len(left), "grid", len(settled), "runs") if engine.in_background else nullcontext() as counter:
         while left:
             for job in left.values():
-                missing = left.keys() - (settled | running.keys() if engine.orders else set())
-                if job.id in running or job.id in settled or missing & set(job.needs):
+                if job.id in running or job.id in settled:
+                    continue
+                if any(n in left and not (engine.orders and (n in settled or n in running)) for n in job.needs):
                     continue
                 if failed.keys() & job.needs:
                     settled.add(job.id)
@@ -112,7 +113,8 @@ def outcome(engine: Engine, job: Job, future: Future | None, failed: dict[str, s
         cause = getattr(e, "cause", e)  # Ray wraps what a task raises
         mendable = isinstance(cause, UserError)
         why = str(cause) if mendable else f"{type(cause).__name__}: {cause}"
-        failed[job.id] = f"{job.title or job.kind}: {why.splitlines()[0]}"
+        title = f"{job.title or job.kind}: "
+        failed[job.id] = title + why.splitlines()[0].removeprefix(title)
         trace = "" if mendable else "\n" + "".join(traceback.format_exception(e))
         tqdm.write(
             f"{job.id} failed: {failed[job.id]}; its config: {json.dumps(as_dict(job.config))}{trace}", sys.stderr

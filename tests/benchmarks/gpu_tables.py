@@ -8,6 +8,7 @@ import io
 import shutil
 import signal
 import tarfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +58,7 @@ def stands(job: Job) -> bool:
 
 def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers: int) -> int:
     """Compute what is missing within `minutes`; leave what there is whenever a run is done; return how many failed."""
+    start = time.monotonic()
     if earlier:
         unpack(earlier)
     planned = plan(preset)
@@ -65,10 +67,11 @@ def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers
     engine = Workers(workers)
     reserve = min(15.0, 6 * minutes)  # seconds for the last checkpoints, and for packing
     signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 60 * minutes - reserve, reserve / 2)
+    left = 60 * minutes - reserve - (time.monotonic() - start)
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, left) if minutes else 0, reserve / 2)
     try:
         with suppress(KeyboardInterrupt):
-            for job, run in scheduled(engine, [job for job in planned if minutes or job.id in before], failed):
+            for job, run in scheduled(engine, planned if minutes else (), failed):
                 if job.kind in study.TABLES and not stands(job):
                     study.enter(job, {run.id: run} | {need: finished(need) for need in job.needs})
                 if job.id not in before:
@@ -77,15 +80,21 @@ def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers
             engine.close()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        engine.closed = True
         for process in engine.processes:
             process.kill()
+            process.join()
+    for job in planned:  # what an earlier visit left, and what has ended since
+        done = {name: finished(name) for name in (job.id, *job.needs)}
+        if job.kind in study.TABLES and job.id not in failed and all(done.values()) and not stands(job):
+            study.enter(job, done)
     leave(planned, failed, out, last=True)
     return len(failed)
 
 
 def leave(planned: Sequence[Job], failed: Mapping[str, str], out: Path, last: bool) -> None:
     """Copy the tables to `out`, list the runs, and pack them; checkpoints only at the `last` time."""
-    for name in study.TABLES.values():
+    for name in (*study.TABLES.values(), "milestones"):
         for path in (results_dir() / "tables").glob(f"{name}*.csv"):
             shutil.copy(path, out)
     rows = []
@@ -104,15 +113,19 @@ def leave(planned: Sequence[Job], failed: Mapping[str, str], out: Path, last: bo
 
 
 def pack(planned: Sequence[Job], out: Path) -> None:
-    """Write the runs' files as an archive in parts, the small ones first, as far as there is room."""
+    """Write the runs' files as an archive in parts, generators and small ones first, as far as there is room."""
     folders = [run_folder(job.id) for job in planned]
     found = [path for folder in folders for path in folder.rglob("*") if path.is_file() and ".tmp" not in path.name]
     older = {path for folder in folders for path in checkpoints(folder)[1:]}
     sizes = {path: path.stat().st_size for path in found if path not in older}
     sizes = {path: size for path, size in sizes.items() if size < LARGEST}
     packed, room = io.BytesIO(), PART * PARTS - 20_000
+
+    def worth(item: tuple[Path, int]) -> tuple:
+        return item[0].suffix == ".pt", item[0].name != "generator.safetensors", item[1]
+
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        for path, size in sorted(sizes.items(), key=lambda item: (item[0].suffix == ".pt", item[1])):
+        for path, size in sorted(sizes.items(), key=worth):
             room -= size + 1_024  # its header, and what fills it up to a whole block
             if room > 0:
                 archive.add(path, path.relative_to(results_dir() / "runs"))

@@ -85,7 +85,7 @@ def test_a_warning_is_printed_once_a_training(capsys, tmp_path):
     watch(collapsed, tmp_path)
     watch(collapsed, tmp_path)
     printed = capsys.readouterr().err
-    assert printed.startswith("step 100: samples collapse: images of a class differ 0.10 times as much")
+    assert printed.startswith("GAN of seed 0, step 100: samples collapse: images of a class differ 0.10 times as much")
     assert printed.count("samples collapse") == 1
     watch(history(50).to_dict("records"), tmp_path)  # of the next class, with a generator of its own
     watch(collapsed, tmp_path)

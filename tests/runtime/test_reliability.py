@@ -199,7 +199,7 @@ def test_jupyters_interrupt_saves_a_checkpoint_and_reaches_the_cell(results):
 
 
 @on_linux
-def test_ctrl_c_on_the_notebooks_saves_a_checkpoint_in_the_kernel(results):
+def test_ctrl_c_on_make_study_saves_a_checkpoint(results):
     with started("notebooks") as process:
         wait_until(lambda: list(results.glob("runs/*/samples")))
         time.sleep(1)

@@ -1,6 +1,7 @@
 """The scheduler, with real worker processes: the same bytes, and what a death, a failure and an interrupt cost."""
 
 import contextlib
+import os
 import random
 import signal
 import subprocess
@@ -68,7 +69,8 @@ def classify(*given: str, workers: int = 2) -> subprocess.Popen:
     """Start the command in a process of its own; no thread more than its runs', so that what is killed is a run."""
     command = [sys.executable, "-m", "rag_lib", "classify", "--preset", "smoke", "--arms", "original,generated", *given]
     command += ["--set", f"engine.workers={workers}", "--set", "engine.gan_cpus=1"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
 
 
 def computed_by(worker: psutil.Process) -> str:
@@ -116,10 +118,10 @@ def test_only_several_runs_are_worth_several_processes(digits):
 
 @pytest.mark.slow
 def test_interrupted_or_orphaned_workers_leave_a_checkpoint_and_end(results, monkeypatch):
-    long = ("--set", "gan.steps=400")
-    gan = run_folder(next(job.id for job in jobs([grid(2, **{"gan.steps": 400})]) if job.kind == "gan"))
+    long = ("--set", "gan.steps=600")
+    gan = run_folder(next(job.id for job in jobs([grid(2, **{"gan.steps": 600})]) if job.kind == "gan"))
     resumed = []
-    for number in (signal.SIGINT, signal.SIGKILL, None):
+    for number in (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, None):
         before = max(map(str, checkpoints(gan)), default="")
         process = classify(*long)
         if number:
@@ -127,17 +129,33 @@ def test_interrupted_or_orphaned_workers_leave_a_checkpoint_and_end(results, mon
             started = workers_of(psutil.Process(process.pid))
             wait_for(lambda: gan.name in [computed_by(worker) for worker in started])  # noqa: B023
             time.sleep(2)  # into its training
-            process.send_signal(number)
+            # SIGTERM to the whole group, as `timeout` sends it; regression: it came twice, which ended them at once
+            os.killpg(process.pid, number) if number == signal.SIGTERM else process.send_signal(number)
             wait_for(lambda: not any(worker.is_running() for worker in started))  # noqa: B023
             assert max(map(str, checkpoints(gan))) > before
         said = process.communicate()[1]
         resumed.append("resuming from step" in said)
-        assert process.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9, None: 0}[number]
-    assert resumed == [False, True, True]
+        assert process.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9, signal.SIGTERM: -15, None: 0}[number]
+    assert resumed == [False, True, True, True]
     left = artefacts(results)
     monkeypatch.setenv("RAG_RESULTS", str(results / "calm"))
     assert classify(*long, workers=1).wait() == 0
     assert artefacts(results / "calm") == left
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_can_ask_for_a_study(results, tmp_path):
+    """Regression: each worker ran the script once more, and died of it."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+from rag_lib import study
+overrides = {"engine.workers": 2, "classifiers": {"cnn": 2}}
+study.run([study.settings_for(preset="smoke", arms=["original"], overrides=overrides)])
+print("once")
+""")
+    said = subprocess.run([sys.executable, script], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert said.count("once") == 1
+    assert len(list((results / "runs").glob("classifier-*/metrics.json"))) == 2
 
 
 @pytest.mark.slow
