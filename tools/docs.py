@@ -175,21 +175,21 @@ def grid() -> None:
     real = found[found["engine"] != "simulated"]
     (runs,) = real["runs"].unique()
     text(
-        f"Measured once with {runs} tiny runs on {of['processors']} cores ({of['platform']}); a Ray cluster's machines",
-        "are simulated and have one processor each. Overhead is how much longer a run keeps a processor than in one",
-        "process; where several are busy, they also share the memory's rate.",
+        f"Measured once with {runs} tiny runs of one thread on {of['processors']} cores ({of['platform']}); a Ray",
+        "cluster's machines are simulated and have one processor each. The host's speed drifts by a tenth between two",
+        "such rows, so what a worker costs beyond its runs cannot be told from nothing here.",
     )
     print()
     rows = [
-        (f"`{row['engine']}`", row["processors"], f"{row['seconds']:.0f}", f"{row['overhead_ms_per_run']:.0f}")
-        for row in real.fillna({"overhead_ms_per_run": 0.0}).to_dict("records")
+        (f"`{row['engine']}`", row["processors"], f"{row['seconds']:.0f}", f"{row['ms_per_run']:.0f}")
+        for row in real.to_dict("records")
     ]
-    table(["engine", "processes", f"seconds for {runs} runs", "overhead per run (ms)"], rows)
+    table(["engine", "processes", f"seconds for {runs} runs", "a run keeps a processor for (ms)"], rows)
     print()
     speeds = simulated["seconds"][1] / simulated["seconds"]
     told = ", ".join(f"{speeds[n]:.1f} times as fast on {n}" for n in (2, 4, 8, 16))
     (n,) = simulated["runs"].unique()
-    text(f"With simulated runs, a study of {n} runs in five replicates is {told} cores.")
+    text(f"With simulated runs of one thread, a study of {n} runs in five replicates is {told} cores.")
 
 
 def ray_estimate(gpus: int = 64, runs: int = 10_000) -> None:
