@@ -42,7 +42,7 @@ def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
 
 def add_engine_options(sub: argparse.ArgumentParser) -> None:
     """Add the options that say where runs are computed, or that none are."""
-    sub.add_argument("--engine", default="local", help="local, one run after another, or ray (default: local)")
+    sub.add_argument("--engine", default="local", help="local, every core of this machine, or ray (default: local)")
     text = "of the Ray cluster's head (default: auto, the cluster that this machine is in)"
     sub.add_argument("--address", help=text)
     sub.add_argument("--dry-run", action="store_true", help="print how many runs it takes, and how long; stop")
