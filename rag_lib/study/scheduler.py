@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 
@@ -94,8 +94,13 @@ def scheduled(engine: Engine, planned: Sequence[Job], failed: dict[str, str]) ->
                 counter.set_postfix_str(f"{engine.state(list(left.values()), running)}, {len(failed)} failed")
                 counter.update(sum(job.id not in settled for job in came))
             if not came:
-                busy = [future for future in running.values() if not future.done()]
-                wait(busy, SECONDS_BETWEEN, FIRST_COMPLETED) if busy else time.sleep(SECONDS_BETWEEN)
+                pause(running.values())
+
+
+def pause(running: Iterable[Future]) -> None:
+    """Wait a little, or until one of these is done; a function, so that no name keeps a future and what its run took."""
+    busy = [future for future in running if not future.done()]
+    wait(busy, SECONDS_BETWEEN, FIRST_COMPLETED) if busy else time.sleep(SECONDS_BETWEEN)
 
 
 def outcome(engine: Engine, job: Job, future: Future | None, failed: dict[str, str]) -> Run | None:
