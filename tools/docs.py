@@ -97,7 +97,7 @@ def durations() -> None:
 
 def paper_schedule() -> None:
     """Print how long the paper's schedule would take on the machine of the benchmark."""
-    per_second = measured("bench").set_index("what")["ours_images_per_s"]
+    per_second = measured("bench_bf16").set_index("what")["ours_images_per_s"]
     study = resolve("mnist", "paper")
     seconds = study.gan.steps * study.gan.batch_size / per_second["GAN, MNIST"]
     for config, seeds in study.classifiers:
@@ -129,8 +129,8 @@ def precision() -> None:
 
 def benchmark() -> None:
     """Print where the benchmark ran, and its speeds."""
-    (of,) = measured("bench_provenance").to_dict("records")
-    found = measured("bench")
+    (of,) = measured("bench_bf16_provenance").to_dict("records")
+    found = measured("bench_bf16")
     slowest, fastest = found["ratio_to_plain_bf16"].min(), found["ratio_to_plain_bf16"].max()
     claim("our loops are faster than plain ones in bfloat16", slowest > 1)
     text(
@@ -150,21 +150,21 @@ def benchmark() -> None:
 
 def profile() -> None:
     """Print what a step's time goes into."""
-    share = measured("bench_profile").set_index("what")
+    share = measured("bench_bf16_profile").set_index("what")
     multiplying = share["convolutions"] + share["matrix products"]
     claim("most of a step is convolutions and matrix products", multiplying.min() > 0.5)
     text(
         f"Convolutions and matrix products take most of a step: {multiplying.min():.0%} to {multiplying.max():.0%}",
-        "([bench_profile.csv](../results/tables/bench_profile.csv)).",
+        "([bench_bf16_profile.csv](../results/tables/bench_bf16_profile.csv)).",
     )
 
 
 def checkpoints() -> None:
     """Print how long a checkpoint takes to write."""
-    found = measured("bench").set_index("what")["checkpoint_ms"]
+    found = measured("bench_bf16").set_index("what")["checkpoint_ms"]
     text(
         f"Writing one took {found.min():,} ms ({found.idxmin()}) to {found.max():,} ms ({found.idxmax()});",
-        "the column `checkpoint_ms` of [bench.csv](../results/tables/bench.csv) has all of them.",
+        "the column `checkpoint_ms` of [bench_bf16.csv](../results/tables/bench_bf16.csv) has all of them.",
     )
 
 

@@ -98,7 +98,7 @@ def scheduled(engine: Engine, planned: Sequence[Job], failed: dict[str, str]) ->
 
 
 def pause(running: Iterable[Future]) -> None:
-    """Wait a little, or until one of these is done; a function, so that no name keeps a future and what its run took."""
+    """Wait a little, or until one of these is done; no name outlives it, since a future keeps what its run took."""
     busy = [future for future in running if not future.done()]
     wait(busy, SECONDS_BETWEEN, FIRST_COMPLETED) if busy else time.sleep(SECONDS_BETWEEN)
 
