@@ -92,7 +92,9 @@ def durations() -> None:
         minutes = [total / 60 / n for total in (study.quality["gan_seconds"].sum(), of_runs["seconds"].sum())]
         threads = " or ".join(map(str, sorted(of_runs["threads"].unique())))
         rows.append((words, study.rows["arm"].nunique(), n, threads, *(f"{m:.0f}" for m in minutes)))
-    table(["study", "arms", "replicates", "threads", "generators (minutes)", "classifiers (minutes)"], rows)
+    table(
+        ["study", "arms", "replicates", "threads a classifier", "generators (minutes)", "classifiers (minutes)"], rows
+    )
 
 
 def paper_schedule() -> None:

@@ -13,8 +13,8 @@ from rag_lib.settings.config import ClassifierConfig
 
 
 class CNN(nn.Sequential):
-    """A few plain layers: three 3 x 3 convolutions of 32, 64 and 128 channels, each with batch norm,
-    max pooling (the last over the whole image), and one linear layer.
+    """A few plain layers: three 3 x 3 convolutions of 32, 64 and 128 channels, each with batch norm, max
+    pooling (the last over the whole image) and ReLU, and one linear layer.
 
     Images N x C x H x W of any size to logits N x classes; 94,000 parameters for ten classes.
     """
