@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from rag_lib.analysis.answers import answer_table
 from rag_lib.analysis.published import Study
-from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, intervals
+from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, contrasts, intervals
 from rag_lib.base import ROOT, UserError, check_value
 from rag_lib.figures import charts
 from rag_lib.runtime.files import LESS_MEMORY, write_whole
@@ -124,7 +124,7 @@ def answer_figure() -> Figure:
 
 
 def figure_of(studied: Study) -> Figure | None:
-    """Draw a study's effects against the number of real images, or its accuracies.
+    """Draw a study's effects against the number of real images or of steps, or its accuracies.
 
     None where there are too few replicates for intervals, or nothing to compare: the table says as much.
     """
@@ -134,8 +134,10 @@ def figure_of(studied: Study) -> Figure | None:
         return None
     if studied.design == "ablation":
         return charts.levels(intervals(rows, ["factor", "level"]), ACCURACY)
-    if rows["data.n_real"].nunique() > 1:
-        asked = dict.fromkeys(zip(studied.verdicts["arm"], studied.verdicts["baseline"], strict=True))
-        return charts.effects(studied.verdicts, {arm: f"{arm} against {baseline}" for arm, baseline in asked})
+    for over, found in (("data.n_real", rows), ("step", studied.on_the_way)):
+        if found[over].nunique() > 1:
+            effects = contrasts(found, ["classifier", over])
+            asked = dict.fromkeys(zip(effects["arm"], effects["baseline"], strict=True))
+            return charts.effects(effects, {arm: f"{arm} against {baseline}" for arm, baseline in asked}, over)
     found = intervals(rows[rows["arm"] != "generated_shuffled"], ["classifier", "arm"])  # that is at chance
     return charts.levels(found.assign(factor=found["classifier"], level=found["arm"]), ACCURACY)

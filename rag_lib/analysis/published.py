@@ -61,6 +61,17 @@ class Study:
         return self._rows("quality")
 
     @property
+    def on_the_way(self) -> pd.DataFrame:
+        """Its rows with the accuracies that its classifiers had after `step` steps (`MILESTONES`), a row a step."""
+        return table("milestones").merge(self.rows.drop(columns=["val_accuracy", "test_accuracy"]), on="run_id")
+
+    @property
+    def gan_history(self) -> pd.DataFrame:
+        """The histories of its GANs, as far as there are any."""
+        found = table("gan_history")
+        return found[found["run_id"].isin(self.quality["gan_run"])]
+
+    @property
     def missing(self) -> int:
         """How many of its runs no published table has."""
         return sum(len(set(ids) - set(table(TABLES[kind])["run_id"])) for kind, ids in self.ids.items())
@@ -166,7 +177,8 @@ def table(name: str) -> pd.DataFrame:
 @cache
 def _read(files: tuple[tuple[Path, int], ...]) -> pd.DataFrame:
     # the time is a part of the key: a table that has grown is read again
-    return pd.concat([read_table(path) for path, _ in files]).drop_duplicates("run_id", ignore_index=True)
+    found = pd.concat([read_table(path) for path, _ in files])
+    return found.drop_duplicates([name for name in ("run_id", "step") if name in found], ignore_index=True)
 
 
 def how(studied: Study) -> str:

@@ -135,8 +135,12 @@ def accuracy_points(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def low_data(found: pd.DataFrame) -> Figure:
-    """Draw accuracy against the number of real images, a line an arm, with `statistics.intervals` by both.
+# what a table's lines run over, as the axis says it
+OVER = {"data.n_real": "real images in total", "step": "steps of the classifier"}
+
+
+def accuracies(found: pd.DataFrame, x: str = "data.n_real") -> Figure:
+    """Draw accuracy against `x`, a column named in `OVER`, a line an arm, with `statistics.intervals` by both.
 
     Arms of generated images alone have a panel of their own: on one scale with the others they would flatten these.
     """
@@ -145,7 +149,7 @@ def low_data(found: pd.DataFrame) -> Figure:
     size = 1.0 + 4.4 * len(panels), 4.4
     figure, axes = plt.subplots(1, len(panels), squeeze=False, figsize=size, layout="constrained")
     for axis, (alone, of_panel) in zip(axes[0], panels, strict=True):
-        _over_sizes(axis, of_panel, colours, found["data.n_real"])
+        _over(axis, of_panel, colours, x, found[x])
         axis.set_title("generated images alone" if alone else "real images, with or without generated ones", loc="left")
         lowest, highest = axis.get_ylim()
         axis.set_ylim(max(0, lowest), min(100, highest))  # an interval may reach beyond what an accuracy can be
@@ -154,34 +158,34 @@ def low_data(found: pd.DataFrame) -> Figure:
     return figure
 
 
-def effects(found: pd.DataFrame, labels: dict[str, str]) -> Figure:
-    """Draw what changes bring, in points, against the number of real images, with intervals; 0 changes nothing.
+def effects(found: pd.DataFrame, labels: dict[str, str], x: str = "data.n_real") -> Figure:
+    """Draw what changes bring, in points, against `x`, a column named in `OVER`, with intervals; 0 changes nothing.
 
     A panel a change, each with a scale of its own, so that a small one is seen beside a large one.
-    `found`: one classifier's `statistics.contrasts` by the number of real images; `labels`: the changes, by their arm.
+    `found`: one classifier's `statistics.contrasts` by `x`; `labels`: the changes, by their arm.
     """
     figure, axes = plt.subplots(1, len(labels), squeeze=False, figsize=(4.6 * len(labels), 3.8), layout="constrained")
     for axis, (arm, label) in zip(axes[0], labels.items(), strict=True):
         axis.axhline(0, color="black", linewidth=1)
-        _over_sizes(axis, found[found["arm"] == arm], {arm: ARMS[parse_arm(arm)[0]].colour}, found["data.n_real"])
+        _over(axis, found[found["arm"] == arm], {arm: ARMS[parse_arm(arm)[0]].colour}, x, found[x])
         axis.set_title(label, loc="left")
     axes[0, 0].set_ylabel("change in accuracy (points)")
     return figure
 
 
-def _over_sizes(axis, found: pd.DataFrame, colours: dict[str, tuple | str], sizes: pd.Series) -> None:
-    """Draw a line an arm over the number of real images, side by side, so that their bars can be told apart."""
+def _over(axis, found: pd.DataFrame, colours: dict[str, tuple | str], x: str, every: pd.Series) -> None:
+    """Draw a line an arm over `x`, side by side, so that their bars can be told apart; `every`: what `x` may be."""
     arms = found.groupby("arm", sort=False)
     for i, (arm, rows) in enumerate(arms):
-        rows = rows.sort_values("data.n_real")
-        x = rows["data.n_real"] * 1.04 ** (i - (len(arms) - 1) / 2)
+        rows = rows.sort_values(x)
         bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
-        axis.errorbar(x, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=colours[arm], label=arm)
-    ticks = sorted(sizes.unique())
+        beside = 1.04 ** (i - (len(arms) - 1) / 2)
+        axis.errorbar(rows[x] * beside, rows["mean"], yerr=bars, fmt="o-", capsize=3, color=colours[arm], label=arm)
+    ticks = sorted(every.unique())
     axis.set_xscale("log")
     axis.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axis.minorticks_off()
-    axis.set(xlabel="real images in total", xlim=(ticks[0] / 1.5, ticks[-1] * 1.5))
+    axis.set(xlabel=OVER[x], xlim=(ticks[0] / 1.5, ticks[-1] * 1.5))
 
 
 def levels(found: pd.DataFrame, xlabel: str, differences: bool = False) -> Figure:

@@ -10,8 +10,10 @@ from rag_lib import study
 from rag_lib.analysis import answers, published
 from rag_lib.analysis.published import Study, registry
 from rag_lib.base import UserError
+from rag_lib.classifiers import train as classifiers
 from rag_lib.cli import main
-from rag_lib.study import designs
+from rag_lib.runtime.store import finished
+from rag_lib.study import conduct, designs, engines
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("classifier", 1_042), ("quality", 129)])
@@ -114,6 +116,22 @@ def test_a_study_is_computed_by_its_name_and_read_in_its_order(results, monkeypa
     assert main(["study", "tiny"]) == 0
     assert "output, **S * X** against S * X + X" in capsys.readouterr().out
     assert (len(tiny().rows), tiny().missing) == (4, 0)
+
+
+def test_a_study_tells_what_its_classifiers_were_on_the_way_and_how_its_gans_did(results, monkeypatch):
+    monkeypatch.setattr(classifiers, "MILESTONES", (4, 8))
+    monkeypatch.setattr(conduct, "HISTORY", 3)
+    monkeypatch.setattr(engines.Workers, "__new__", lambda *_: engines.Engine())  # whose modules are this process's
+    given = {"preset": "smoke", "arms": ["original", "mixed"]}
+    study.run([study.settings_for(**given)])
+    of = Study("x", "?", "", "classify", parameters=given)
+    assert of.on_the_way.groupby("arm")["step"].agg(list).to_dict() == {"mixed": [4, 8], "original": [4, 8]}
+    last = of.on_the_way.query("step == 8").set_index("run_id")["test_accuracy"]
+    assert last.to_dict() == of.rows.set_index("run_id")["test_accuracy"].to_dict()
+    whole = finished(*of.quality["gan_run"]).history()
+    assert list(of.gan_history["step"]) == [3, 6, 8]
+    assert of.gan_history["loss_d"].iloc[0] == pytest.approx(whole["loss_d"][:3].mean(), abs=1e-4)
+    assert len(published.study("longer").on_the_way) == len(published.study("longer").gan_history) == 0
 
 
 def test_published_numbers_depend_on_no_environment(results, committed, monkeypatch):

@@ -94,7 +94,7 @@ def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers
 
 def leave(planned: Sequence[Job], failed: Mapping[str, str], out: Path, last: bool) -> None:
     """Copy the tables to `out`, list the runs, and pack them; checkpoints only at the `last` time."""
-    for name in (*study.TABLES.values(), "milestones"):
+    for name in (*study.TABLES.values(), "milestones", "gan_history"):
         for path in (results_dir() / "tables").glob(f"{name}*.csv"):
             shutil.copy(path, out)
     rows = []

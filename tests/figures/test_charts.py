@@ -146,14 +146,14 @@ def with_bars(rows: list[tuple[str, int, float]], half: float = 1.0) -> pd.DataF
 @pytest.mark.parametrize(("half", "shown"), [(20, (43, 89)), (100, (0, 100))])
 def test_the_low_data_figure_shows_intervals_whole_up_to_100(half, shown):
     """Regression: one from 46 to 86% was cut at 54."""
-    (axis,) = charts.low_data(with_bars([("generated", 100, 66.0)], half)).axes
+    (axis,) = charts.accuracies(with_bars([("generated", 100, 66.0)], half)).axes
     assert axis.get_ylim() == pytest.approx(shown, abs=2)
 
 
 def test_generated_images_alone_have_a_panel_and_a_scale_of_their_own():
     """Regression: their low accuracies flattened all other lines."""
     means = {"original": 90.0, "generated": 40.0, "mixed:0.25": 91.0}
-    figure = charts.low_data(with_bars([(arm, n, mean) for n in (100, 600) for arm, mean in means.items()]))
+    figure = charts.accuracies(with_bars([(arm, n, mean) for n in (100, 600) for arm, mean in means.items()]))
     left, right = figure.axes
     assert left.get_ylim()[0] > 80
     assert right.get_ylim()[1] < 50
@@ -174,6 +174,17 @@ def test_the_effects_stand_at_their_sizes():
         lines = [line.get_ydata().tolist() for line in axis.get_lines() if len(line.get_ydata()) == 3]
         assert lines[0] == [sign * 0.5, sign * 1, sign * 6]
         assert [tick.get_text() for tick in axis.get_xticklabels()] == ["50", "100", "600"]
+
+
+def test_accuracies_and_effects_stand_at_their_steps():
+    """Of one draw without intervals, too."""
+    found = with_bars([("original", step, step / 1000) for step in (50_000, 1_000)], half=np.nan)
+    found = found.rename(columns={"data.n_real": "step"})
+    for figure in (charts.accuracies(found, "step"), charts.effects(found, {"original": "o"}, "step")):
+        (axis,) = figure.axes
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1,000", "50,000"]
+        assert [1, 50] in [list(line.get_ydata()) for line in axis.get_lines()]
+        assert axis.get_xlabel() == "steps of the classifier"
 
 
 def test_levels_draw_a_panel_a_factor_and_a_point_a_level():

@@ -1,0 +1,70 @@
+"""The numbers of docs/results.md, computed once more from the tables by pandas and SciPy, with nothing of rag_lib."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+OF_CNN = (
+    "dataset == 'mnist' and classifier == 'cnn' and seed % 10_000 < 3 and `classifier.precision` == 'auto' "
+    "and `data.translation` == 0 and (`gan.labels` == 'conditional' or `gan.labels`.isna())"
+)
+OF_STUDY = {
+    "longer": "`classifier.steps` == 10_000",
+    "table_1": "`data.n_real` == 0 and `classifier.steps` == 1_000 and arm != 'original_half' "
+    "and (`gan.steps` == 10_000 or `gan.steps`.isna())",
+    "few_digits": "`data.n_real` > 0 and replicate < 5 and `gan.diff_augment` != True",
+    "half_of_600": "`data.n_real` == 600 and `gan.diff_augment` != True",
+    "ten_beside_each": "`data.n_real` == 100 and `gan.diff_augment` != False",
+}
+
+
+def tables_of(name: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """The rows that the page shows of a study, each a dictionary: of accuracies, and of comparisons."""
+    (block,) = re.findall(rf'cog results\.show\("{name}".*?\]\]\]-->(.*?)<!--\[\[\[end', PAGE, re.DOTALL)
+    found = []
+    for text in re.findall(r"(?:^\|.*\n)+", block, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in text.splitlines()]
+        found += [dict(zip(head, row, strict=True)) for row in rows]
+    return [row for row in found if "comparison" not in row], [row for row in found if "comparison" in row]
+
+
+def with_interval(values: pd.Series) -> tuple[float, ...]:
+    """A mean, and from three replicates on its 95% interval by Student's t."""
+    if len(values) < 3:
+        return (values.mean(),)
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std() / np.sqrt(len(values))
+    return values.mean(), values.mean() - half, values.mean() + half
+
+
+def numbers(cell: str) -> tuple[float, ...]:
+    return tuple(float(number.replace(",", "")) for number in re.findall(r"[-+]?\d[\d.,]*", cell))
+
+
+@pytest.mark.parametrize("name", OF_STUDY)
+def test_what_the_page_shows_is_what_the_rows_give(name, committed):
+    rows = pd.read_csv(committed / "tables" / "classify.csv").query(f"{OF_CNN} and {OF_STUDY[name]}")
+    test, val = (
+        rows.groupby(["data.n_real", "arm", "replicate"])[f"{images}_accuracy"].mean() for images in ("test", "val")
+    )
+    accuracies, comparisons = tables_of(name)
+    checked = 0
+    for row in accuracies:
+        (n_real,) = numbers(row.get("real images", "0"))
+        for arm in row.keys() - {"classifier", "real images"}:
+            assert numbers(row[arm]) == pytest.approx(with_interval(test[n_real, arm]), abs=0.0051), (row, arm)
+            checked += 1
+    for row in comparisons:
+        arms = row["comparison"].split(" against ")
+        if len(arms) == 2 and set(arms) <= set(rows["arm"]):
+            (n_real,) = numbers(row["real images"].replace("all", "0"))
+            for means, shown in ((test, "change in points (95% interval)"), (val, "on val images")):
+                if row.get(shown):
+                    change = (means[n_real, arms[0]] - means[n_real, arms[1]]).dropna()
+                    assert numbers(row[shown]) == pytest.approx(with_interval(change), abs=0.0051), row
+                    checked += 1
+    assert checked > len(accuracies)
