@@ -83,7 +83,7 @@ def show(figure: Figure, name: str, alt: str, picture: bool = False, handle: Dis
     """
     charts.save(figure, name, picture)
     put = display if handle is None else handle.update
-    put(charts.shown(figure, alt))
+    put(charts.shown(figure, alt, picture))
 
 
 def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:

@@ -138,7 +138,7 @@ def benchmark() -> None:
     text(
         f"Our loops are {slowest:.2f} to {fastest:.2f} times as fast as plain loops in bfloat16.",
         f"Measured on {of['processor']}, {of['threads']} threads, batches of 64, torch {of['torch']}, at commit",
-        f"{of['commit'][:7]}. Since then the GAN's loop also measures the diversity of its samples.",
+        f"{of['commit'][:7]}.",
     )
     print()
     rows = []
@@ -148,17 +148,6 @@ def benchmark() -> None:
         rows.append((row["what"], *cells, f"{row['share_of_peak']:.0%}", f"{row['share_of_data']:.1%}"))
     head = ["what", "images/s", "× plain", "× plain in bf16", "× ignite", "share of peak", "spent on data"]
     table(head, rows)
-
-
-def profile() -> None:
-    """Print what a step's time goes into."""
-    share = measured("bench_bf16_profile").set_index("what")
-    multiplying = share["convolutions"] + share["matrix products"]
-    claim("most of a step is convolutions and matrix products", multiplying.min() > 0.5)
-    text(
-        f"Convolutions and matrix products take most of a step: {multiplying.min():.0%} to {multiplying.max():.0%}",
-        "([bench_bf16_profile.csv](../results/tables/bench_bf16_profile.csv)).",
-    )
 
 
 def checkpoints() -> None:
@@ -178,8 +167,8 @@ def grid() -> None:
     (runs,) = real["runs"].unique()
     text(
         f"Measured once with {runs} tiny runs of one thread on {of['processors']} cores ({of['platform']}); a Ray",
-        "cluster's machines are simulated and have one processor each. The host's speed drifts by a tenth between two",
-        "such rows, so what a worker costs beyond its runs cannot be told from nothing here.",
+        "cluster's machines are simulated and have one processor each. Speed drifts by a tenth between rows, so no",
+        "cost of a worker can be measured here.",
     )
     print()
     rows = [
@@ -192,18 +181,3 @@ def grid() -> None:
     told = ", ".join(f"{speeds[n]:.1f} times as fast on {n}" for n in (2, 4, 8, 16))
     (n,) = simulated["runs"].unique()
     text(f"With simulated runs of one thread, a study of {n} runs in five replicates is {told} cores.")
-
-
-def ray_estimate(gpus: int = 64, runs: int = 10_000) -> None:
-    """Print what the worst overhead would mean for runs of a minute on a large cluster."""
-    found = measured("bench_grid")
-    overhead = round(found.loc[found["engine"] == "ray", "overhead_ms_per_run"].max()) / 1000
-    finished = gpus / 60  # a second
-    claim("the driver would not be the limit", finished < 1 / overhead)
-    text(
-        f"We have no large cluster, so this is an estimate. {runs:,} runs of one minute on {gpus} GPUs take",
-        f"{runs / gpus:.0f} minutes if nothing is lost. At the worst row's {1000 * overhead:.0f} ms, the overhead is",
-        f"{runs * overhead / 60:.0f} minutes of processor time. Even if all of it fell on the driver, it would be idle",
-        f"{1 - overhead * finished:.0%} of the time: it can take in {1 / overhead:.1f} runs per second, and {gpus}",
-        f"GPUs finish {finished:.2f}. It becomes the limit where a run takes less than {gpus * overhead:.0f} seconds.",
-    )

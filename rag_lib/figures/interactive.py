@@ -31,7 +31,7 @@ MAX_SHARE = 0.05  # of the time would go into them
 def show(generator: Generator | OnePerClass, stand_in: Figure, name: str, alt: str) -> None:
     """Show the explorer where a front end has widgets; elsewhere `stand_in`, which is saved under its name."""
     save(stand_in, name, picture=True)
-    picture = shown(stand_in, alt)
+    picture = shown(stand_in, alt, picture=True)
     if live_front_end():
         # whoever opens the saved notebook without its kernel sees the stand-in
         data, metadata = picture._repr_mimebundle_()
@@ -104,7 +104,7 @@ class LiveFigure(Alarm):
             figure = gan_curves(pd.DataFrame(history))
             if so_far:
                 below(figure, max(so_far))
-            image = shown(figure, "The losses so far, and the newest generated images.")
+            image = shown(figure, "The losses so far, and the newest generated images.", picture=True)
             if self.handle is None:
                 self.handle = DisplayHandle()
                 self.handle.display(image)

@@ -1,6 +1,7 @@
 """Figures with odd classes: many, few, with long names; of images whose stored and generated sizes differ."""
 
 import errno
+import io
 import os
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from rag_lib import notebook
 from rag_lib.analysis.published import registry
@@ -83,6 +85,15 @@ def test_a_shown_figure_of_images_has_a_text_is_closed_and_no_svg(results, monke
     assert [image.alt for image in shown] == ["Six images."]
     assert not charts.plt.get_fignums()
     assert [file.name for file in (results / "figures").iterdir()] == ["rows.png"]
+
+
+def test_a_chart_has_a_palette_and_a_figure_of_images_every_colour():
+    for picture, mode in ((False, "P"), (True, "RGBA")):
+        for content in (
+            charts.save(FIGURES["rows"](), "rows", picture),
+            io.BytesIO(charts.shown(FIGURES["rows"](), "", picture).data),
+        ):
+            assert Image.open(content).mode == mode
 
 
 @pytest.mark.parametrize(
