@@ -1,7 +1,4 @@
-"""What every module may use: the one exception for what a user can mend, checked values, and where the folders lie.
-
-Data and results lie in the repository or as RAG_DATA and RAG_RESULTS say, whatever the working directory.
-"""
+"""What every module may use: the one exception for what a user can mend, checked values, and where the folders lie."""
 
 import math
 import os

@@ -13,15 +13,7 @@ from rag_lib.data.images import Images
 from rag_lib.data.preprocess import draw_preprocessing, preprocess
 from rag_lib.runtime.files import load_weights, save_weights
 from rag_lib.runtime.graph import captured, sent_ahead
-from rag_lib.runtime.numerics import (
-    autocast,
-    batch_indices,
-    keep_freed_memory,
-    pick_device,
-    pick_precision,
-    rng,
-    seed_of,
-)
+from rag_lib.runtime.numerics import autocast, batch_indices, pick_device, pick_precision, rng, seed_of
 from rag_lib.runtime.optim import lr_at, optimizer_of, set_lr
 from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import Run
@@ -45,7 +37,6 @@ def train_classifier(
     `test`: rows true, columns predicted), predictions.safetensors (the class predicted for each image of `test` and
     `val`, so that two runs' errors can be paired) and classifier.safetensors.
     """
-    keep_freed_memory()
     device = pick_device()
     precision = pick_precision(config.precision, device)
     train = images["train"].to(device)

@@ -119,14 +119,6 @@ def mnist5k(config: DataConfig) -> tuple[Images, None]:
     return Images(torch.from_numpy(rows[:, :-1].reshape(-1, 1, 28, 28).copy()), y, DIGITS), None
 
 
-def mnist(config: DataConfig) -> tuple[Images, Images]:
-    return idx_files(torchvision.datasets.MNIST, DIGITS, MNIST_MD5)
-
-
-def fashion_mnist(config: DataConfig) -> tuple[Images, Images]:
-    return idx_files(torchvision.datasets.FashionMNIST, FASHION, FASHION_MNIST_MD5)
-
-
 def idx_files(
     source: type[torchvision.datasets.MNIST], classes: tuple[str, ...], md5: dict[str, str]
 ) -> tuple[Images, Images]:
@@ -166,10 +158,6 @@ def read_idx(file: Path, md5: str, dims: int) -> torch.Tensor:
     header = 4 + 4 * dims
     shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
     return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).reshape(shape)
-
-
-def cifar10(config: DataConfig) -> tuple[Images, Images]:
-    return cifar_files(torchvision.datasets.CIFAR10)
 
 
 def cifar_files(source: type[torchvision.datasets.CIFAR10]) -> tuple[Images, Images]:
@@ -238,9 +226,9 @@ _CIFAR = {
 
 DATASETS = {
     "mnist5k": Dataset(mnist5k),
-    "mnist": Dataset(mnist),
-    "fashion_mnist": Dataset(fashion_mnist),
-    "cifar10": Dataset(cifar10, _CIFAR),
+    "mnist": Dataset(lambda config: idx_files(torchvision.datasets.MNIST, DIGITS, MNIST_MD5)),
+    "fashion_mnist": Dataset(lambda config: idx_files(torchvision.datasets.FashionMNIST, FASHION, FASHION_MNIST_MD5)),
+    "cifar10": Dataset(lambda config: cifar_files(torchvision.datasets.CIFAR10), _CIFAR),
     "cifar10_jpeg": Dataset(cifar10_jpeg, _CIFAR),
     # in colour and with room for a random crop; the fast stem, since nothing is known of what they show
     "folder": Dataset(own_images, {"data.channels": 3, "data.stored_size": 32}),

@@ -5,6 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.functional import center_crop
 
 from rag_lib.settings.config import DataConfig
 
@@ -33,17 +34,12 @@ def preprocess(
     In training with what `draw_preprocessing` gives; without it (test) the centre is cut out and nothing turns.
     """
     x = x.float() / 255
-    x = centre_crop(x, config.size) if offset is None else crop_and_rotate(x, config.size, offset, angle)
+    x = center_crop(x, config.size) if offset is None else crop_and_rotate(x, config.size, offset, angle)
     if mirrored is not None:
         x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
     if config.contrast:
         x = stretch_contrast(x)
     return x * 2 - 1
-
-
-def centre_crop(x: Tensor, size: int) -> Tensor:
-    start = (x.shape[-1] - size) // 2
-    return x[..., start : start + size, start : start + size]
 
 
 def crop_and_rotate(x: Tensor, size: int, offset: Tensor, angle: Tensor) -> Tensor:

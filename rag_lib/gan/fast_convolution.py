@@ -56,9 +56,6 @@ def _in_bf16_on_cpu(x: Tensor) -> bool:
 class Conv2d(nn.Conv2d):
     """torch's layer, for square kernels."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, bias: bool = True):
-        super().__init__(inputs, outputs, kernel, stride, padding, bias=bias)
-
     def forward(self, x: Tensor) -> Tensor:
         if not _in_bf16_on_cpu(x):
             return super().forward(x)

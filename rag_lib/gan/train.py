@@ -23,15 +23,7 @@ from rag_lib.gan.networks import Discriminator, Generator
 from rag_lib.gan.watch import Watch, diversity
 from rag_lib.runtime.files import load_weights, save_weights, write_whole
 from rag_lib.runtime.graph import captured, sent_ahead
-from rag_lib.runtime.numerics import (
-    autocast,
-    batch_indices,
-    keep_freed_memory,
-    pick_device,
-    pick_precision,
-    rng,
-    seed_of,
-)
+from rag_lib.runtime.numerics import autocast, batch_indices, pick_device, pick_precision, rng, seed_of
 from rag_lib.runtime.optim import adam, lr_at, set_lr, update_average, without_start
 from rag_lib.runtime.steps import Steps
 from rag_lib.runtime.store import Run
@@ -51,7 +43,6 @@ def train_gan(
     `folder` gets history.csv, samples/step-*.png and generator.safetensors (the moving average where `ema` is set,
     without the untrained weights that it began with). Raises `UserError` if a loss stops being finite.
     """
-    keep_freed_memory()
     device = pick_device()
     precision = pick_precision(config.precision, device)
     card = {"config": as_dict(config), "classes": train.classes}
@@ -113,9 +104,8 @@ def train_gan(
                 with torch.no_grad():
                     shown = functional_call(average, weights, (z_shown, y_shown))
             if sampled:
-                grid = torchvision.utils.make_grid((shown + 1) / 2, nrow=columns)
                 png = BytesIO()
-                torchvision.utils.save_image(grid, png, format="PNG")
+                torchvision.utils.save_image((shown + 1) / 2, png, format="PNG", nrow=columns)
                 write_whole(folder / "samples" / f"step-{step + 1:06d}.png", png.getvalue())
             if row is not None:
                 row["diversity_saved"] = float(diversity(real_shown, shown[compared], y_shown[compared])[0])

@@ -23,10 +23,7 @@ ONE_COLLAPSED = 0.15  # the lowest one of a class, which rests on few pairs
 
 
 def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
-    """Return what is wrong in the last tenth of this history, by name, each with what to try; empty where nothing is.
-
-    Looks for a discriminator that has won, losses that run away, and a generator that has collapsed.
-    """
+    """Return what is wrong in the last tenth of a history, by name, each with what to try; empty where nothing is."""
     if len(history) < FEWEST:
         return {}
     last = history.tail(max(5, len(history) // 10)).mean()

@@ -203,10 +203,8 @@ def is_locked(path: Path) -> bool:
         return False
     try:
         FileLock(path).acquire(blocking=False).lock.release()
-    except Timeout:
-        return True
-    except (OSError, NotImplementedError):
-        pass
+    except (OSError, NotImplementedError) as e:
+        return isinstance(e, Timeout)
     return False
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rag_lib.base import UserError
 from rag_lib.runtime.files import checkpoints, load_checkpoint, save_checkpoint, write_whole
+from rag_lib.runtime.numerics import keep_freed_memory
 from rag_lib.runtime.progress import progress
 from rag_lib.runtime.signals import HeldBack
 
@@ -52,6 +53,7 @@ class Steps:
         self._entered = ExitStack()
 
     def __enter__(self) -> "Steps":
+        keep_freed_memory()
         self._resume()
         self._looked = self.done
         self._due = time.monotonic() + SECONDS_BETWEEN

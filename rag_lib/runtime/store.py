@@ -109,17 +109,30 @@ def opened(kind: str, config: Checked, gan: Run | None = None) -> Iterator[Run]:
     run that has seen images of other weights, finished or not.
     """
     name = run_id(kind, config)
-    run = finished(name)
+    folder, run = run_folder(name), finished(name)
     lock = nullcontext() if run else locked(lock_of(name), f"another process computes {name}; waiting for it")
     with lock:
-        run = run or finished(name)
-        if run:
+        if run := run or finished(name):
             check_seen(run, gan)
             yield run
-        else:
-            with _recorded(name, config, digest_of(gan)) as run:
-                yield run
-            discard_checkpoints(run.folder)
+            return
+        weights = digest_of(gan)
+        with room_for(f"{name} in {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
+            write_json(folder / "config.json", as_dict(config))
+            attempts = earlier_attempts(folder)
+            _check_weights(folder, attempts, weights)
+            # the surroundings of the moment it started, not of its end
+            now = environment(getattr(config, "precision", "fp32")) | ({"generator": weights} if weights else {})
+            attempts.append(now | {"seconds": 0.0})
+            write_json(folder / "env.json", {"attempts": attempts})
+            start, run = time.monotonic(), Run(name, folder, {}, reused=False)
+            yield run
+            attempts[-1]["seconds"] = time.monotonic() - start
+            write_json(folder / "env.json", {"attempts": attempts})
+            write_json(folder / "metrics.json", run.metrics)
+        discard_checkpoints(folder)
 
 
 def digest_of(gan: Run | None) -> str | None:
@@ -153,27 +166,6 @@ def finished(name: str) -> Run | None:
 
 def lock_of(name: str) -> Path:
     return results_dir() / "runs" / ".locks" / name
-
-
-@contextmanager
-def _recorded(name: str, config: Checked, weights: str | None) -> Iterator[Run]:
-    """Give an empty run to fill; what it depends on is written before, its seconds and metrics after."""
-    folder = run_folder(name)
-    with room_for(f"{name} in {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-        write_json(folder / "config.json", as_dict(config))
-        attempts = earlier_attempts(folder)
-        _check_weights(folder, attempts, weights)
-        # the surroundings of the moment it started, not of its end
-        now = environment(getattr(config, "precision", "fp32")) | ({"generator": weights} if weights else {})
-        attempts.append(now | {"seconds": 0.0})
-        write_json(folder / "env.json", {"attempts": attempts})
-        start, run = time.monotonic(), Run(name, folder, {}, reused=False)
-        yield run
-        attempts[-1]["seconds"] = time.monotonic() - start
-        write_json(folder / "env.json", {"attempts": attempts})
-        write_json(folder / "metrics.json", run.metrics)
 
 
 def discard_checkpoints(folder: Path) -> None:

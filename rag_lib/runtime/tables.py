@@ -92,8 +92,7 @@ def collect(table: str, rows: pd.DataFrame, runs: list[Run]) -> Path:
         for path, new in ((folder / f"{name}.csv", new) for name, new in entered.items()):
             # as text, so that rows that are not replaced stay the same to the letter
             old = read_table(path, dtype=str, keep_default_na=False) if path.exists() else new.iloc[:0]
-            merged = pd.concat([old[~old["run_id"].isin(new["run_id"])], new.astype(object)])
-            write_whole(
-                path, merged.sort_values("run_id", kind="stable").to_csv(index=False, lineterminator="\n").encode()
-            )
+            kept = old[~old["run_id"].isin(new["run_id"])]
+            merged = pd.concat([kept, new.astype(object)]).sort_values("run_id", kind="stable")
+            write_whole(path, merged.to_csv(index=False, lineterminator="\n").encode())
     return folder / f"{table}.csv"

@@ -73,9 +73,7 @@ def images_for(config: ClassifierConfig, splits: Splits, gan: Run | None = None)
     return real | {"train": train, "generated": held_out}
 
 
-@lru_cache(maxsize=2)  # the studies that share their images follow one another
-def splits_of(config: DataConfig) -> Splits:
-    return load(config)
+splits_of = lru_cache(maxsize=2)(load)  # the studies that share their images follow one another
 
 
 def synthetic(generator: Path, n: int, seed: int) -> Images:

@@ -60,30 +60,24 @@ def run_gan(settings: Settings, splits: Splits, watch: Watch | None = None) -> R
 
     `watch`: who looks at the training (gan/watch.py); by default who prints what goes wrong.
     """
-    return _runs_of_gan(settings, splits, ("labeller", "gan"), watch)[jobs_of_gan(settings)["gan"].id]
+    planned = jobs_of_gan(settings)
+    labeller = [compute(planned["labeller"], (), splits)] if "labeller" in planned else []
+    return compute(planned["gan"], labeller, splits, watch)
 
 
 def run_judge(settings: Settings, splits: Splits) -> Run:
     """Train the classifier that judges the GAN's images."""
-    return _runs_of_gan(settings, splits, ("judge",))[jobs_of_gan(settings)["judge"].id]
+    return compute(jobs_of_gan(settings)["judge"], (), splits)
 
 
 def run_quality(settings: Settings, splits: Splits) -> Run:
     """Measure the quality of the GAN's images, judged by a classifier trained on the same train split."""
-    job = jobs_of_gan(settings)["quality"]
-    runs = _runs_of_gan(settings, splits, ("labeller", "gan", "judge", "quality"))
-    enter(job, runs)
-    return runs[job.id]
-
-
-def _runs_of_gan(
-    settings: Settings, splits: Splits, names: Sequence[str], watch: Watch | None = None
-) -> dict[str, Run]:
+    planned = jobs_of_gan(settings)
     runs: dict[str, Run] = {}
-    for name, job in jobs_of_gan(settings).items():
-        if name in names:
-            runs[job.id] = compute(job, [runs[need] for need in job.needs], splits, watch)
-    return runs
+    for job in planned.values():
+        runs[job.id] = compute(job, [runs[need] for need in job.needs], splits)
+    enter(planned["quality"], runs)
+    return runs[planned["quality"].id]
 
 
 def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:

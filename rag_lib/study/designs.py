@@ -14,7 +14,6 @@ from rag_lib.study.plan import ids_of, needs_gan
 from rag_lib.study.resolve import settings_for
 
 LOW_DATA_ARMS = ("original_plain", "original", "mixed_add", "generated")
-ABLATION_ARMS = ("generated",)
 
 # factor: level: what it is in the GAN; of every factor the first level is what the others are compared with
 ABLATION: dict[str, dict[str, dict[str, Any]]] = {
@@ -58,7 +57,7 @@ def ablation(
         raise UserError(f"factors = {factors!r} must be a list such as {list(ABLATION)[:2]}")
     for factor in factors:
         check_value("factors", factor, str, choices=tuple(ABLATION))
-    given = {"arms": ABLATION_ARMS} | {k: v for k, v in parameters.items() if v is not None}
+    given = {"arms": ("generated",)} | {k: v for k, v in parameters.items() if v is not None}
     unvaried = make(**given)
     if len(unvaried.arms) != 1 or not needs_gan(unvaried):
         raise UserError(f'arms = {list(unvaried.arms)} must be one arm with generated images, such as ["generated"]')

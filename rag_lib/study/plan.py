@@ -134,12 +134,13 @@ def outlook(planned: Sequence[Job]) -> pd.DataFrame:
         saved = read_json(path.parent / "config.json")
         if names_itself(name, saved) and (run := finished(name)):
             config = from_dict(name.partition("-")[0], saved)
-            seconds.setdefault(likeness(config), []).append(run.environment()["seconds"] / steps(config))
+            each = run.environment()["seconds"] / getattr(config, "steps", 1)  # a quality run has no iterations
+            seconds.setdefault(likeness(config), []).append(each)
     rows = []
     for job in planned:
         there = finished(job.id) is not None
         known = seconds.get(likeness(job.config), [math.nan])
-        minutes = 0.0 if there else statistics.median(known) * steps(job.config) / 60
+        minutes = 0.0 if there else statistics.median(known) * getattr(job.config, "steps", 1) / 60
         rows.append((getattr(job.config, "model", job.kind), 1, int(there), minutes))
     table = pd.DataFrame(rows, columns=["kind", "runs", "finished", "minutes"])
     return table.groupby("kind", sort=False).agg(lambda column: column.sum(skipna=False))
@@ -153,8 +154,3 @@ def likeness(config: Checked) -> Hashable:
     if isinstance(config, GanConfig):
         return images, config.width, config.attention, config.d_norm, config.diff_augment
     return images, config.model, config.stem
-
-
-def steps(config: Checked) -> int:
-    """Return the iterations of a training; 1 where nothing is trained."""
-    return getattr(config, "steps", 1)

@@ -1,7 +1,4 @@
-"""The scheduler of a plan's jobs, the same for all engines: what is ready and finds room starts.
-
-Engines differ in how a job is submitted and how its run comes back.
-"""
+"""The scheduler of a plan's jobs, the same for all engines: what is ready and finds room starts."""
 
 import json
 import shlex

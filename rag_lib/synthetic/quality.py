@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from rag_lib.classifiers.train import confusion, evaluate, load_classifier, predict
+from rag_lib.classifiers.train import confusion, evaluate, load_classifier, predict, share_right
 from rag_lib.data.images import Images, stratified_split
 from rag_lib.runtime.numerics import seed_of
 from rag_lib.runtime.store import Run
@@ -38,7 +38,6 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
     images = generate(load_generator(gan.folder), config.generated, HELD_OUT_SEED).padded_to(train.x.shape[-1])
     seen = predict(model, images.x, config.judge)
     confusion(images, seen).to_csv(folder / "confusion.csv")
-    fidelity = float((seen == images.y).double().mean())
 
     of_train, of_val, of_generated = (features(model, i.x, config.judge) for i in (train, val, images))
     n = min(len(train), len(val), len(images), config.compared)
@@ -48,7 +47,7 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
     of_best = {f"val_{name}": value for name, value in distances(of_train[some], of_val[best]).items()}
     memorised, closest = memorisation(of_train, of_val, of_generated, images.y)
     closest.to_csv(folder / "closest.csv", index=False, lineterminator="\n")
-    accuracies = {"gan_test_accuracy": fidelity, "judge_test_accuracy": judge.metrics["test_accuracy"]}
+    accuracies = {"gan_test_accuracy": share_right(images, seen), "judge_test_accuracy": judge.metrics["test_accuracy"]}
     return accuracies | likeness | of_best | memorised | {"images_compared": n}
 
 
