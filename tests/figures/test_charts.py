@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from rag_lib import notebook
-from rag_lib.analysis.published import registry
+from rag_lib.analysis.published import Study, registry
 from rag_lib.base import UserError
 from rag_lib.data.images import Images
 from rag_lib.figures import charts, galleries
@@ -196,6 +196,16 @@ def test_accuracies_and_effects_stand_at_their_steps():
         assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1,000", "50,000"]
         assert [1, 50] in [list(line.get_ydata()) for line in axis.get_lines()]
         assert axis.get_xlabel() == "steps of the classifier"
+
+
+def test_a_study_with_accuracies_on_the_way_is_drawn_over_its_steps(monkeypatch):
+    rows = pd.DataFrame([("cnn", arm, r, 99 + r / 10) for arm in ("mixed", "original") for r in range(3)])
+    rows = rows.set_axis(["classifier", "arm", "replicate", "test_accuracy"], axis=1)
+    rows = rows.assign(dataset="mnist", **{"data.n_real": 0})
+    monkeypatch.setattr(Study, "rows", rows)
+    monkeypatch.setattr(Study, "on_the_way", rows.merge(pd.DataFrame({"step": [1_000, 50_000]}), how="cross"))
+    (axis,) = notebook.figure_of(Study("x", "?", "", "classify")).axes
+    assert (axis.get_title(loc="left"), axis.get_xlabel()) == ("mixed against original", "steps of the classifier")
 
 
 def test_levels_draw_a_panel_a_factor_and_a_point_a_level():
