@@ -70,9 +70,11 @@ LAYOUTS = {  # where the images lie of a part: `train/` and `test/`, or none
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [*product(["folder", "zip", "tar"], LAYOUTS), *product(["tar.gz", "tar.bz2", "tar.xz"], ["bare"])],
+)
 @pytest.mark.parametrize("parts", [[""], ["train/", "test/"]], ids=["classes", "train and test"])
-@pytest.mark.parametrize("kind", ["folder", *ARCHIVES])
 def test_images_come_by_part_class_and_name_wherever_they_lie(tmp_path, kind, parts, layout):
     files, bare = {}, {}
     for seed, (part, label, i) in enumerate(product(parts, ("cat", "dog"), range(3))):

@@ -109,7 +109,7 @@ def test_an_error_that_nobody_expected_ends_its_worker_and_no_other_run(results,
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_only_several_runs_are_worth_several_processes(digits):
+def test_only_several_runs_are_worth_several_processes():
     settings = grid(2)
     assert type(engine_of(settings.engine, jobs([settings])[:1])) is Engine
     assert engine_of(settings.engine, jobs([settings])).room == 2
