@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import refused, train_gan, write
+from helpers import refused, train_gan, wait_until, write
 from torch import nn
 
 from rag_lib.base import ROOT, UserError
@@ -128,13 +128,6 @@ def started(*command: str):
         yield process
     finally:
         process.kill()
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened within a minute"
-        time.sleep(0.05)
 
 
 def catches_sigterm(pid: int) -> bool:

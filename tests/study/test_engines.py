@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from helpers import wait_until
 
 from rag_lib import study
 from rag_lib.base import ROOT, UserError
@@ -80,13 +80,6 @@ def computed_by(worker: psutil.Process) -> str:
     return ""
 
 
-def wait_for(holds: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_fails_stops_only_those_that_need_it(workers, capfd):
     settings = grid(workers, **{"gan.lr": 1e30, "gan.schedule": "step"})
@@ -125,13 +118,13 @@ def test_interrupted_or_orphaned_workers_leave_a_checkpoint_and_end(results, mon
         before = max(map(str, checkpoints(gan)), default="")
         process = classify(*long)
         if number:
-            wait_for(lambda: workers_of(psutil.Process(process.pid)))  # noqa: B023 (called at once)
+            wait_until(lambda: workers_of(psutil.Process(process.pid)))  # noqa: B023 (called at once)
             started = workers_of(psutil.Process(process.pid))
-            wait_for(lambda: gan.name in [computed_by(worker) for worker in started])  # noqa: B023
+            wait_until(lambda: gan.name in [computed_by(worker) for worker in started])  # noqa: B023
             time.sleep(2)  # into its training
             # SIGTERM to the whole group, as `timeout` sends it; regression: it came twice, which ended them at once
             os.killpg(process.pid, number) if number == signal.SIGTERM else process.send_signal(number)
-            wait_for(lambda: not any(worker.is_running() for worker in started))  # noqa: B023
+            wait_until(lambda: not any(worker.is_running() for worker in started))  # noqa: B023
             assert max(map(str, checkpoints(gan))) > before
         said = process.communicate()[1]
         resumed.append("resuming from step" in said)

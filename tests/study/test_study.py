@@ -5,12 +5,10 @@ import shutil
 from dataclasses import replace
 from unittest import mock
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import cached
-from PIL import Image
+from helpers import cached, encoded, noise, write
 
 from rag_lib import study
 from rag_lib.analysis import tables, words
@@ -235,13 +233,9 @@ def test_nothing_but_the_train_split_reaches_any_weights(labels, trained, digits
 @pytest.fixture
 def own_images(tmp_path):
     """Three classes of unequal size, with names that a table could take for numbers and gaps."""
-    rng = np.random.default_rng(0)
-    for name, n in (("007", 30), ("NA", 12), ("Größe", 5)):
-        (tmp_path / "own" / name).mkdir(parents=True)
-        for i in range(n):
-            pixels = rng.integers(0, 256, (40, 36, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "own" / name / f"{i}.png")
-    return tmp_path / "own"
+    sizes = {"007": 30, "NA": 12, "Größe": 5}
+    files = {f"{name}/{i}.png": encoded(noise(100 * n + i, 40, 36)) for name, n in sizes.items() for i in range(n)}
+    return write(tmp_path / "own", files)
 
 
 def test_own_images_go_through_the_whole_study(own_images, results):
