@@ -387,8 +387,7 @@ def test_every_bit_of_a_file_of_weights_is_covered(tmp_path):
         load_weights(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
-@pytest.mark.parametrize("name", ["metrics", "config", "env"])
+@pytest.mark.parametrize(("name", "content"), [("metrics", b""), ("metrics", b"\xff"), ("config", b"{}"), ("env", b"")])
 def test_a_run_with_a_damaged_record_is_named_and_counts_as_unfinished(name, content, digits, results, capsys):
     damaged = train_gan(resolve(preset="smoke").gan, digits.train).folder / f"{name}.json"
     damaged.write_bytes(content)
