@@ -1,7 +1,8 @@
-"""What test files of several folders share: own images as files, refusals, and one training as a run of the store."""
+"""What test files of several folders share: own images, refusals, waiting, and one training as a run of the store."""
 
 import io
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ def write(root: Path, files: Mapping[str, bytes]) -> Path:
         (root / name).write_bytes(data)
     root.mkdir(parents=True, exist_ok=True)
     return root
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"nothing happened within {seconds} seconds"
+        time.sleep(0.02)
 
 
 def cached(kind: str, config: Checked, fill: Callable[[Path], dict[str, Any]], gan: Run | None = None) -> Run:

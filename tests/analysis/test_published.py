@@ -86,16 +86,9 @@ def test_a_wrong_value_is_refused_with_its_study():
         Study("x", "?", "", "classify", parameters={"dataset": "mnits"}).levels()
 
 
-@pytest.mark.parametrize(
-    ("studies", "message"),
-    [
-        (["few_digit"], "study 'few_digit' is unknown; did you mean few_digits"),
-        ("longer", "must be a list"),
-        ([3], "must be a list"),
-    ],
-)
-def test_the_report_refuses_studies_that_are_none(studies, message):
-    with pytest.raises(UserError, match=message):
+@pytest.mark.parametrize("studies", ["longer", [3]], ids=str)
+def test_the_report_refuses_what_is_no_list_of_studies(studies):
+    with pytest.raises(UserError, match="must be a list"):
         answers.select(studies)
 
 

@@ -46,6 +46,7 @@ def test_confusions_and_galleries_of_any_classes_are_drawn(classes):
     counts = pd.DataFrame(7, index=list(classes), columns=list(classes))
     figure = charts.confusion(counts, "a title that is longer than a matrix of two classes is wide")
     assert max(figure.get_size_inches()) <= 14
+    assert len(figure.axes[0].texts) == (len(classes) ** 2 if len(classes) <= 20 else 0)  # the diagonal, too
     charts.save(figure, "confusion")
     charts.save(galleries.gallery(images(classes), images(classes), n=2), "gallery")
 
@@ -99,8 +100,7 @@ def test_a_chart_has_a_palette_and_a_figure_of_images_every_colour():
 @pytest.mark.parametrize(
     ("number", "error", "message"),
     [
-        (errno.ENOSPC, UserError, "curves.png: No space left on device; make room"),
-        (errno.EIO, UserError, "curves.png: Input/output error; make room, or mend the disk"),
+        (errno.ENOSPC, UserError, "curves.png: No space left on device; make room, or mend the disk"),
         (errno.EBADF, OSError, "Errno 9"),  # nothing that a user can mend
     ],
 )
@@ -235,14 +235,6 @@ def test_a_panels_title_does_not_touch_the_scale_above_it():
     upper, lower = figure.axes
     *ticks, title = boxes(figure, [*upper.get_xticklabels(), lower._left_title])
     assert min(tick.y0 for tick in ticks) > title.y1 + 5
-
-
-def test_the_diagonal_of_a_confusion_matrix_is_dark_on_grey():
-    counts = pd.DataFrame([[7, 1], [2, 9]], index=["a", "b"], columns=["a", "b"])
-    (axis,) = charts.confusion(counts, "a title").axes
-    diagonal = [text.get_color() for text in axis.texts if text.get_text() in "79"]
-    assert diagonal == [charts.mpl.rcParams["text.color"]] * 2
-    assert axis.get_facecolor() == charts.mpl.colors.to_rgba("#DDDDDD")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

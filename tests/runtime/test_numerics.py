@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import refused
 from torch import nn
 
-from rag_lib.runtime.numerics import batch_indices, pick_device, pick_precision, rng, seed_of
+from rag_lib.runtime.numerics import batch_indices, pick_precision, rng, seed_of
 from rag_lib.runtime.optim import lr_at, update_average
 from rag_lib.settings.config import GanConfig
 
@@ -69,9 +68,3 @@ def test_a_requested_precision_is_kept_and_auto_chooses_one():
     assert [pick_precision(requested, cpu) for requested in ("fp32", "bf16")] == ["fp32", "bf16"]
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""  # what the processor says of itself, on Linux and x86
     assert pick_precision("auto", cpu) == ("bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32")
-
-
-def test_a_device_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setenv("RAG_DEVICE", "cuda:99")
-    with refused("RAG_DEVICE = 'cuda:99' cannot be used here"):
-        pick_device()

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import refused, train_gan, write
+from helpers import refused, train_gan, wait_until, write
 from torch import nn
 
 from rag_lib.base import ROOT, UserError
@@ -128,13 +128,6 @@ def started(*command: str):
         yield process
     finally:
         process.kill()
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened within a minute"
-        time.sleep(0.05)
 
 
 def catches_sigterm(pid: int) -> bool:
@@ -394,8 +387,7 @@ def test_every_bit_of_a_file_of_weights_is_covered(tmp_path):
         load_weights(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
-@pytest.mark.parametrize("name", ["metrics", "config", "env"])
+@pytest.mark.parametrize(("name", "content"), [("metrics", b""), ("metrics", b"\xff"), ("config", b"{}"), ("env", b"")])
 def test_a_run_with_a_damaged_record_is_named_and_counts_as_unfinished(name, content, digits, results, capsys):
     damaged = train_gan(resolve(preset="smoke").gan, digits.train).folder / f"{name}.json"
     damaged.write_bytes(content)

@@ -1,6 +1,6 @@
 """What can be set: the paper's recipe, presets, datasets and overrides, and what is refused by name."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import PurePath
 
 import pytest
@@ -58,17 +58,10 @@ def test_preset_paper_trains_the_papers_five_classifiers_once():
     assert seeds(resolve("mnist", "paper")) == dict.fromkeys(names, 1)
 
 
-@pytest.mark.parametrize(
-    ("registry", "names"),
-    [
-        (ATTENTION, choices_of(GanConfig, "attention")),
-        (LOSSES, choices_of(GanConfig, "loss")),
-        (NETWORKS, CLASSIFIERS),
-    ],
-    ids=["attention", "losses", "classifiers"],
-)
-def test_what_the_settings_name_is_what_there_is(registry, names):
-    assert set(registry) == set(names)
+def test_what_the_settings_name_is_what_there_is():
+    assert set(ATTENTION) == set(choices_of(GanConfig, "attention"))
+    assert set(LOSSES) == set(choices_of(GanConfig, "loss"))
+    assert set(NETWORKS) == set(CLASSIFIERS)
 
 
 # Refusals; test_cli.py has more
@@ -83,19 +76,14 @@ def test_what_the_settings_name_is_what_there_is(registry, names):
         ({"dataset": "folder:"}, ["dataset = 'folder:'", "folder:PATH"]),
         ({"dataset": None}, ["dataset = None", "must be str"]),
         ({"preset": 1}, ["preset = 1", "must be str"]),
-        ({"seed": "0"}, ["seed = '0' is str", "must be int"]),
         ({"seed": True}, ["seed = True is bool", "must be int"]),
-        ({"overrides": "gan.lr=1e-4"}, ["overrides = 'gan.lr=1e-4' is str", "must be a dictionary", "papermill"]),
-        ({"overrides": [("gan.lr", 1e-4)]}, ["is list", "must be a dictionary"]),
-        ({"overrides": ""}, ["overrides = '' is str", "must be a dictionary"]),
+        ({"overrides": ""}, ["overrides = '' is str", "must be a dictionary", "papermill"]),
         ({"preset": "quick", "overrides": {"resnet50.steps": 5}}, ["'resnet50.steps' is of no use", "resnet18"]),
         ({"overrides": {"gan.oversample": True, "gan.labels": "per_class"}}, ["oversample = True does", "'per_class'"]),
-        ({"overrides": {"gan.oversample": True, "gan.labels": "pseudo"}}, ["oversample = True does", "'pseudo'"]),
         ({"overrides": {"classifiers": {"cnn": 0}}}, ["classifiers['cnn'] (seeds) = 0", "must be at least 1"]),
         ({"overrides": {"classifiers": {"cnn": "3"}}}, ["classifiers['cnn'] (seeds) = '3' is str", "must be int"]),
         ({"overrides": {"classifiers": {3: 1}}}, ["classifier = 3 is int", "must be str"]),
         ({"overrides": {"classifiers": {}}}, ["classifiers = {}", "dictionary of seeds", "'cnn': 3"]),
-        ({"overrides": {"classifiers": None}}, ["classifiers = None", "dictionary of seeds", "'cnn': 3"]),
     ],
     ids=str,
 )
@@ -155,13 +143,6 @@ def test_a_value_of_another_type_or_out_of_range_is_refused(key, value, hint):
         resolve(overrides={key: value})
 
 
-def test_a_dataclass_made_directly_checks_its_values_too():
-    with refused("lr = -1", "must be at least 0"):
-        GanConfig(lr=-1)
-    with refused("steps = 'ten'", "must be int"):
-        replace(ClassifierConfig(), steps="ten")
-
-
 # Overrides
 
 
@@ -216,9 +197,6 @@ def test_an_override_holds_for_all_classifiers_but_one_with_its_own(preset, over
 
 
 def test_an_override_for_one_classifier_leaves_the_others():
-    settings = resolve("mnist", "paper", overrides={"resnet34.lr": 0.5})
-    assert classifier(settings, "resnet34").lr == 0.5
-    assert {config.lr for config, _ in settings.classifiers if config.model != "resnet34"} == {1e-4}
     settings = resolve(overrides={"timm:v1.5_net.lr": 0.25, "classifiers": {"timm:v1.5_net": 1, "timm:v2": 1}})
     assert classifier(settings, "timm:v1.5_net").lr == 0.25 != classifier(settings, "timm:v2").lr
 

@@ -16,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from helpers import wait_until
 
 from rag_lib import study
 from rag_lib.base import ROOT, UserError
@@ -194,9 +195,7 @@ def test_nothing_stays_in_memory_that_no_run_needs(cluster):
     at_first = used()
     for _ in planned[1:]:
         next(runs)
-    deadline = time.monotonic() + 30
-    while used() and time.monotonic() < deadline:
-        time.sleep(0.5)
+    wait_until(lambda: not used(), 30)
     assert used() == 0 < at_first
     runs.close()
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from helpers import wait_until
 
 from rag_lib import study
 from rag_lib.base import ROOT, UserError
@@ -80,17 +80,10 @@ def computed_by(worker: psutil.Process) -> str:
     return ""
 
 
-def wait_for(holds: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_fails_stops_only_those_that_need_it(workers, capfd):
     settings = grid(workers, **{"gan.lr": 1e30, "gan.schedule": "step"})
-    with pytest.raises(UserError, match="2 of 8 runs failed, 4 that need them were not tried, the others are finished"):
+    with pytest.raises(UserError, match=r"2 of 8 runs failed, 4 that need them were not tried, .*smaller gan\.lr"):
         study.run([settings])
     failed = [job for job in jobs([settings]) if not finished(job.id)]
     assert Counter(job.kind for job in failed) == {"gan": 2, "quality": 2, "classifier": 2}
@@ -109,7 +102,7 @@ def test_an_error_that_nobody_expected_ends_its_worker_and_no_other_run(results,
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_only_several_runs_are_worth_several_processes(digits):
+def test_only_several_runs_are_worth_several_processes():
     settings = grid(2)
     assert type(engine_of(settings.engine, jobs([settings])[:1])) is Engine
     assert engine_of(settings.engine, jobs([settings])).room == 2
@@ -125,13 +118,13 @@ def test_interrupted_or_orphaned_workers_leave_a_checkpoint_and_end(results, mon
         before = max(map(str, checkpoints(gan)), default="")
         process = classify(*long)
         if number:
-            wait_for(lambda: workers_of(psutil.Process(process.pid)))  # noqa: B023 (called at once)
+            wait_until(lambda: workers_of(psutil.Process(process.pid)))  # noqa: B023 (called at once)
             started = workers_of(psutil.Process(process.pid))
-            wait_for(lambda: gan.name in [computed_by(worker) for worker in started])  # noqa: B023
+            wait_until(lambda: gan.name in [computed_by(worker) for worker in started])  # noqa: B023
             time.sleep(2)  # into its training
             # SIGTERM to the whole group, as `timeout` sends it; regression: it came twice, which ended them at once
             os.killpg(process.pid, number) if number == signal.SIGTERM else process.send_signal(number)
-            wait_for(lambda: not any(worker.is_running() for worker in started))  # noqa: B023
+            wait_until(lambda: not any(worker.is_running() for worker in started))  # noqa: B023
             assert max(map(str, checkpoints(gan))) > before
         said = process.communicate()[1]
         resumed.append("resuming from step" in said)

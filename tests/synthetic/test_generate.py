@@ -7,7 +7,6 @@ import pytest
 import torch
 import torchvision.transforms as T
 from safetensors.torch import save_file
-from torch.utils.data import ConcatDataset, DataLoader
 
 from rag_lib import study
 from rag_lib.base import UserError
@@ -124,16 +123,9 @@ def test_an_unconditional_generator_cannot_be_asked_for_a_class(digits):
         sample(generator, [0])
 
 
-def test_real_and_generated_images_reach_a_plain_loader_alike(generator, digits):
-    """A real dataset as torchvision's are, joined with a generated one under the same transform."""
-    transform = T.Compose([T.Resize(20), T.ToTensor(), T.Normalize(0.5, 0.5)])
-    generated = GeneratedDataset(generator, 25, seed=1, transform=transform)
-    real = [(transform(T.functional.to_pil_image(x)), 0) for x in digits.val.x[:15]]
-    batches = list(DataLoader(ConcatDataset([real, generated]), batch_size=8, shuffle=True, num_workers=2))
-    assert sum(len(y) for _, y in batches) == 40
-    assert {x.shape[1:] for x, _ in batches} == {(1, 20, 20)}
-    images = generate(generator, 25, seed=1)
-    assert (generated.classes, generated.targets) == (images.classes, images.y.tolist())
-    plain = GeneratedDataset(generator, 25, seed=1)
+def test_a_generated_dataset_has_pil_images_and_the_labels_of_generate(generator):
+    """test_docs.py joins one with real images in a loader, under a transform."""
+    images, plain = generate(generator, 25, seed=1), GeneratedDataset(generator, 25, seed=1)
+    assert (plain.classes, plain.targets) == (images.classes, images.y.tolist())
     assert torch.equal(T.functional.pil_to_tensor(plain[7][0]), images.x[7])
     assert plain[7][1] == images.y[7]

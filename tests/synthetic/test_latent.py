@@ -35,6 +35,7 @@ def generator(request, digits, tmp_path_factory):
     coloured = {name: Images(i.x.repeat(1, channels, 1, 1), i.y, i.classes) for name, i in vars(digits).items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAG_RESULTS", str(tmp_path_factory.mktemp("latent")))
+        patch.setenv("RAG_DEVICE", "cpu")
         return load_generator(run_gan(settings, Splits(**coloured)).folder)
 
 
