@@ -67,14 +67,15 @@ def compute_all(config: EngineConfig, planned: Sequence[Job]) -> Iterator[tuple[
 def scheduled(engine: Engine, planned: Sequence[Job], failed: dict[str, str]) -> Iterator[tuple[Job, Run]]:
     """Give each job with its run, after those that it needs; put into `failed` why there is none."""
     left = {job.id: job for job in planned}
-    settled = {name for name in left if finished(name)}  # nothing is left to compute
+    there = {name for name in left if finished(name)}
+    settled = set(there)  # nothing is left to compute
     running: dict[str, Future] = {}
     with progress(len(left), "grid", len(settled), "runs") if engine.in_background else nullcontext() as counter:
         while left:
             for job in left.values():
                 if job.id in running or job.id in settled:
                     continue
-                if any(n in left and not (engine.orders and (n in settled or n in running)) for n in job.needs):
+                if any(n in left and n not in there and not (engine.orders and n in running) for n in job.needs):
                     continue
                 if failed.keys() & job.needs:
                     settled.add(job.id)

@@ -25,7 +25,7 @@ from rag_lib.settings.config import EngineConfig, Settings
 from rag_lib.study.engines import RETRIES, Engine
 from rag_lib.study.plan import jobs
 from rag_lib.study.resolve import resolve
-from rag_lib.study.scheduler import engine_of, processors
+from rag_lib.study.scheduler import engine_of, processors, scheduled
 
 
 def grid(workers: int, **overrides) -> Settings:
@@ -100,6 +100,14 @@ def test_an_error_that_nobody_expected_ends_its_worker_and_no_other_run(results,
         study.run([settings])
     assert all(finished(name) for name in good)
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_resumed_plan_is_computed_in_its_order(results):
+    """Regression: what needs a generator that was finished already came after what needs none."""
+    gan, original, generated = (j for j in jobs([resolve(preset="smoke", arms=["generated"])]) if j.kind != "quality")
+    assert len(list(scheduled(Engine(), [gan], {}))) == 1
+    came = [job.id for job, _ in scheduled(Engine(), [gan, generated, original], {})]
+    assert came == [gan.id, generated.id, original.id]
 
 
 def test_only_several_runs_are_worth_several_processes():
