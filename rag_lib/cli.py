@@ -158,8 +158,9 @@ def show_results(design: str, levels: Mapping[tuple, Settings], dry_run: bool) -
     print(f"\n{words.conclusion(table) if design == 'classify' else answers.answer_of(design, table)}\n")
     for run in qualities.get("run_id", []) if design == "classify" else ():
         print(f"{words.gallery_conclusion(finished(run))}\n")
-    for name in ("classify", "classify_provenance", "quality", "quality_provenance"):
-        print(f"table     {results_dir() / 'tables' / name}.csv")
+    for name in ("classify", "classify_provenance", "milestones", "quality", "quality_provenance", "gan_history"):
+        if (path := results_dir() / "tables" / f"{name}.csv").exists():
+            print(f"table     {path}")
 
 
 def print_outlook(studies: Sequence[Settings]) -> None:

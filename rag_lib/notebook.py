@@ -135,8 +135,8 @@ def figure_of(studied: Study) -> Figure | None:
     if studied.design == "ablation":
         return charts.levels(intervals(rows, ["factor", "level"]), ACCURACY)
     for over, found in (("data.n_real", rows), ("step", studied.on_the_way)):
-        if found[over].nunique() > 1:
-            effects = contrasts(found, ["classifier", over])
+        effects = contrasts(found, ["classifier", over])
+        if len(effects) and effects[over].nunique() > 1 and effects["classifier"].nunique() == 1:
             asked = dict.fromkeys(zip(effects["arm"], effects["baseline"], strict=True))
             return charts.effects(effects, {arm: f"{arm} against {baseline}" for arm, baseline in asked}, over)
     found = intervals(rows[rows["arm"] != "generated_shuffled"], ["classifier", "arm"])  # that is at chance

@@ -63,7 +63,7 @@ class Study:
     @property
     def on_the_way(self) -> pd.DataFrame:
         """Its rows with the accuracies that its classifiers had after `step` steps (`MILESTONES`), a row a step."""
-        return table("milestones").merge(self.rows.drop(columns=["val_accuracy", "test_accuracy"]), on="run_id")
+        return self.rows.drop(columns=["val_accuracy", "test_accuracy"]).merge(table("milestones"), on="run_id")
 
     @property
     def gan_history(self) -> pd.DataFrame:
@@ -171,7 +171,10 @@ def table(name: str) -> pd.DataFrame:
     """
     folders = [results_dir()] if (results_dir() / REGISTRY.name).exists() else [ROOT / "results", results_dir()]
     paths = [folder / "tables" / f"{name}.csv" for folder in dict.fromkeys(folders)]
-    return _read(tuple((path, path.stat().st_mtime_ns) for path in paths if path.exists()))
+    found = [path for path in paths if path.exists()]
+    if not found:  # in a copy that is older than this table
+        return read_table(ROOT / "results" / "tables" / f"{name}.csv")[:0]
+    return _read(tuple((path, path.stat().st_mtime_ns) for path in found))
 
 
 @cache

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from rag_lib.classifiers.train import KEPT
@@ -19,7 +18,6 @@ from rag_lib.study.plan import Job, compute, ids_of, jobs, jobs_of_gan
 from rag_lib.study.scheduler import compute_all
 
 TABLES = {"classifier": "classify", "quality": "quality"}  # by the kind of their runs, under results/tables
-HISTORY = 50  # rows of a GAN's history in the table of them: a figure shows no more
 
 
 def run(studies: Sequence[Settings]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -46,7 +44,8 @@ def enter(job: Job, runs: Mapping[str, Run]) -> dict[str, Any]:
     if job.kind == "quality":
         gan = runs[job.needs[0]]
         new, of_row = quality_row(job.config.gan, gan, done), [done, gan]
-        collect("gan_history", gan_history(gan), [])
+        history = gan.history().drop(columns="lr").round(4)  # the settings tell the rate
+        collect("gan_history", history.assign(run_id=gan.id)[["run_id", *history]], [])
     else:
         new, of_row = classifier_row(job.config, done), [done]
         if len(reached := milestones(done)):
@@ -102,14 +101,6 @@ def milestones(run: Run) -> pd.DataFrame:
     columns = ["step", *(f"{name}_accuracy" for name in KEPT)]
     found = run.history().reindex(columns=columns).dropna().set_index("step").mul(100).round(4).reset_index()
     return found.assign(run_id=run.id)[["run_id", *columns]]
-
-
-def gan_history(run: Run) -> pd.DataFrame:
-    """Return the means of a GAN's history over each of at most `HISTORY` parts, by its last `step`."""
-    history = run.history().drop(columns="lr")  # which the settings say
-    part = np.arange(len(history)) * HISTORY // len(history)
-    means = history.groupby(part).mean().assign(step=history["step"].groupby(part).max(), run_id=run.id)
-    return means[["run_id", *history]].round(4)
 
 
 def gan_columns(config: GanConfig | None) -> dict[str, Any]:

@@ -202,10 +202,17 @@ def test_a_study_with_accuracies_on_the_way_is_drawn_over_its_steps(monkeypatch)
     rows = pd.DataFrame([("cnn", arm, r, 99 + r / 10) for arm in ("mixed", "original") for r in range(3)])
     rows = rows.set_axis(["classifier", "arm", "replicate", "test_accuracy"], axis=1)
     rows = rows.assign(dataset="mnist", **{"data.n_real": 0})
+    way = rows.merge(pd.DataFrame({"step": [1_000, 50_000]}), how="cross")
+    way["test_accuracy"] -= (way["arm"] == "mixed") * way["step"] / 10_000
     monkeypatch.setattr(Study, "rows", rows)
-    monkeypatch.setattr(Study, "on_the_way", rows.merge(pd.DataFrame({"step": [1_000, 50_000]}), how="cross"))
-    (axis,) = notebook.figure_of(Study("x", "?", "", "classify")).axes
+    monkeypatch.setattr(Study, "on_the_way", way)
+    studied = Study("x", "?", "", "classify")
+    (axis,) = notebook.figure_of(studied).axes
     assert (axis.get_title(loc="left"), axis.get_xlabel()) == ("mixed against original", "steps of the classifier")
+    assert any(np.allclose(line.get_ydata(), [-0.1, -5]) for line in axis.get_lines() if len(line.get_ydata()) == 2)
+    for other in (way.assign(classifier=way["arm"]), way[way["arm"] == "mixed"]):  # nothing to compare: as any study
+        monkeypatch.setattr(Study, "on_the_way", other)
+        assert notebook.figure_of(studied).axes[0].get_xlabel() == notebook.ACCURACY
 
 
 def test_levels_draw_a_panel_a_factor_and_a_point_a_level():
