@@ -15,7 +15,7 @@ ANSWER = (
     "small CNN {half} points of accuracy (95% interval {half_low} to {half_high}) after 10,000 steps. Ten "
     "generated digits beside each of 100 real ones, from generators with DiffAugment, bring {ten} points, worth "
     "about {ten_worth} more labelled digits. Shifting these 100 at random by up to two pixels, without a GAN, "
-    "brings {shift}, worth about {shift_worth}. At the paper's own schedule of 50,000 steps, over {draws}, replacing "
+    "brings {shift}, worth about {shift_worth}. At the paper's own schedule of 50,000 steps, in {draws}, replacing "
     "half changes the CNN's accuracy by {paper} points."
 )
 
