@@ -13,7 +13,7 @@ from rag_lib.base import UserError
 from rag_lib.classifiers import train as classifiers
 from rag_lib.cli import main
 from rag_lib.runtime.store import finished
-from rag_lib.study import designs, engines
+from rag_lib.study import designs, engines, scheduler
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("classifier", 1_046), ("quality", 130)])
@@ -113,7 +113,7 @@ def test_a_study_is_computed_by_its_name_and_read_in_its_order(results, monkeypa
 
 def test_a_study_tells_what_its_classifiers_were_on_the_way_and_how_its_gans_did(results, monkeypatch):
     monkeypatch.setattr(classifiers, "MILESTONES", (4, 8))
-    monkeypatch.setattr(engines.Workers, "__new__", lambda *_: engines.Engine())  # whose modules are this process's
+    monkeypatch.setattr(scheduler, "engine_of", lambda *_: engines.Engine())  # a worker would not know these milestones
     given = {"preset": "smoke", "arms": ["original", "mixed"]}
     study.run([study.settings_for(**given)])
     of = Study("x", "?", "", "classify", parameters=given)
