@@ -12,7 +12,7 @@ from rag_lib import study
 from rag_lib.analysis import answers, published, words
 from rag_lib.base import UserError, results_dir
 from rag_lib.data.datasets import load
-from rag_lib.figures import charts, galleries
+from rag_lib.figures import galleries, style
 from rag_lib.options import Parser, add_engine_options, add_study_options, engine_overrides, parameters
 from rag_lib.runtime.files import room_for
 from rag_lib.runtime.progress import print_any_letter
@@ -99,10 +99,10 @@ def gallery(options: argparse.Namespace) -> None:
     settings = study.settings_for(**parameters(options))
     splits = load(settings.data)
     gan = study.run_gan(settings, splits)
-    charts.use_style()
+    style.use_style()
     generated = generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0)
     figure = galleries.gallery(splits.train, generated)
-    print(charts.save(figure, f"gallery-{settings.name}", picture=True))
+    print(style.save(figure, f"gallery-{settings.name}", picture=True))
 
 
 def classify(options: argparse.Namespace) -> None:
@@ -158,9 +158,7 @@ def show_results(design: str, levels: Mapping[tuple, Settings], dry_run: bool) -
     print(f"\n{words.conclusion(table) if design == 'classify' else answers.answer_of(design, table)}\n")
     for run in qualities.get("run_id", []) if design == "classify" else ():
         print(f"{words.gallery_conclusion(finished(run))}\n")
-    for name in ("classify", "classify_provenance", "milestones", "quality", "quality_provenance", "gan_history"):
-        if (path := results_dir() / "tables" / f"{name}.csv").exists():
-            print(f"table     {path}")
+    print(f"tables    {results_dir() / 'tables'}")
 
 
 def print_outlook(studies: Sequence[Settings]) -> None:

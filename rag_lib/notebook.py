@@ -16,7 +16,7 @@ from rag_lib.analysis.answers import answer_table
 from rag_lib.analysis.published import Study
 from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, contrasts, intervals
 from rag_lib.base import ROOT, UserError, check_value
-from rag_lib.figures import charts
+from rag_lib.figures import charts, style
 from rag_lib.runtime.files import LESS_MEMORY, write_whole
 from rag_lib.runtime.progress import live_front_end
 from rag_lib.study.resolve import settings_for
@@ -39,7 +39,7 @@ def settings(make: Callable[..., Made] = settings_for, /, **parameters: Any) -> 
     check_injected(shell.user_ns.get("In", []) if shell else [], parameters)
     if (pretrained := parameters.pop("pretrained", None)) is not None:
         check_value("pretrained", pretrained, str, choices=pretrained_names())
-    charts.use_style()
+    style.use_style()
     pd.options.display.max_colwidth = None  # a comparison is told whole
     Markdown.__repr__ = lambda text: text.data  # what logs and scripts print of it
     return make(**parameters)
@@ -77,13 +77,13 @@ def assigned(cell: str) -> dict[str, str]:
 
 
 def show(figure: Figure, name: str, alt: str, picture: bool = False, handle: DisplayHandle | None = None) -> None:
-    """Save a figure as `charts.save` does, close it, and display it with a text for those who do not see it.
+    """Save a figure as `style.save` does, close it, and display it with a text for those who do not see it.
 
     `handle`: of a display that the figure replaces.
     """
-    charts.save(figure, name, picture)
+    style.save(figure, name, picture)
     put = display if handle is None else handle.update
-    put(charts.shown(figure, alt, picture))
+    put(style.shown(figure, alt, picture))
 
 
 def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
@@ -135,9 +135,10 @@ def figure_of(studied: Study) -> Figure | None:
     if studied.design == "ablation":
         return charts.levels(intervals(rows, ["factor", "level"]), ACCURACY)
     for over, found in (("data.n_real", rows), ("step", studied.on_the_way)):
+        if found[over].nunique() < 2 or found["classifier"].nunique() > 1:
+            continue
         effects = contrasts(found, ["classifier", over])
-        if len(effects) and effects[over].nunique() > 1 and effects["classifier"].nunique() == 1:
-            asked = dict.fromkeys(zip(effects["arm"], effects["baseline"], strict=True))
+        if asked := dict.fromkeys(zip(effects["arm"], effects["baseline"], strict=True)):
             return charts.effects(effects, {arm: f"{arm} against {baseline}" for arm, baseline in asked}, over)
     found = intervals(rows[rows["arm"] != "generated_shuffled"], ["classifier", "arm"])  # that is at chance
     return charts.levels(found.assign(factor=found["classifier"], level=found["arm"]), ACCURACY)

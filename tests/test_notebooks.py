@@ -157,7 +157,7 @@ def test_a_kernel_shows_figures_whatever_matplotlibs_environment_says(notebook, 
     monkeypatch.setenv("MPLBACKEND", "Agg")
     code = "from rag_lib import notebook\nfrom rag_lib.figures import charts\nnotebook.settings(dict)"
     code += "\nx = charts.plt.figure().subplots().plot([1])"
-    notebook("", f"{code}\nassert charts.mpl.rcParams['savefig.transparent'] is False")
+    notebook("", f"{code}\nassert charts.plt.rcParams['savefig.transparent'] is False")
     run_notebook("one", tmp_path / "out.ipynb", {})
     (shown,) = code_cells(tmp_path / "out.ipynb")[-1].outputs
     assert "image/png" in shown.data

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
-from rag_lib.figures.charts import gan_curves, save, shown
+from rag_lib.figures.charts import gan_curves
 from rag_lib.figures.galleries import below, step_of
+from rag_lib.figures.style import save, shown
 from rag_lib.gan.networks import Generator, OnePerClass
 from rag_lib.gan.watch import Alarm
 from rag_lib.runtime.progress import live_front_end

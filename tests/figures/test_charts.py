@@ -15,12 +15,12 @@ from rag_lib import notebook
 from rag_lib.analysis.published import Study, registry
 from rag_lib.base import UserError
 from rag_lib.data.images import Images
-from rag_lib.figures import charts, galleries
+from rag_lib.figures import charts, galleries, style
 
 
 @pytest.fixture(autouse=True)
-def style():
-    charts.use_style()
+def look():
+    style.use_style()
     yield
     charts.plt.close("all")
 
@@ -47,8 +47,8 @@ def test_confusions_and_galleries_of_any_classes_are_drawn(classes):
     figure = charts.confusion(counts, "a title that is longer than a matrix of two classes is wide")
     assert max(figure.get_size_inches()) <= 14
     assert len(figure.axes[0].texts) == (len(classes) ** 2 if len(classes) <= 20 else 0)  # the diagonal, too
-    charts.save(figure, "confusion")
-    charts.save(galleries.gallery(images(classes), images(classes), n=2), "gallery")
+    style.save(figure, "confusion")
+    style.save(galleries.gallery(images(classes), images(classes), n=2), "gallery")
 
 
 def test_the_gallerys_names_stand_at_the_middle_of_their_rows():
@@ -73,7 +73,7 @@ def test_the_same_figure_gives_the_same_bytes(name):
     saved = []
     for process in (1, 2):
         np.random.seed(process)  # another process would have other random numbers
-        saved.append(charts.save(FIGURES[name](), f"{name}-{process}"))
+        saved.append(style.save(FIGURES[name](), f"{name}-{process}"))
     first, second = saved
     for kind in (".png", ".svg"):
         assert first.with_suffix(kind).read_bytes() == second.with_suffix(kind).read_bytes()
@@ -91,8 +91,8 @@ def test_a_shown_figure_of_images_has_a_text_is_closed_and_no_svg(results, monke
 def test_a_chart_has_a_palette_and_a_figure_of_images_every_colour():
     for picture, mode in ((False, "P"), (True, "RGBA")):
         for content in (
-            charts.save(FIGURES["rows"](), "rows", picture),
-            io.BytesIO(charts.shown(FIGURES["rows"](), "", picture).data),
+            style.save(FIGURES["rows"](), "rows", picture),
+            io.BytesIO(style.shown(FIGURES["rows"](), "", picture).data),
         ):
             assert Image.open(content).mode == mode
 
@@ -107,7 +107,7 @@ def test_a_chart_has_a_palette_and_a_figure_of_images_every_colour():
 def test_a_disk_that_fails_is_named_with_the_figure(number, error, message, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
     with pytest.raises(error, match=message):
-        charts.save(charts.gan_curves(HISTORY), "curves", picture=True)
+        style.save(charts.gan_curves(HISTORY), "curves", picture=True)
 
 
 def test_the_legends_of_the_curves_stand_apart():

@@ -15,7 +15,7 @@ from rag_lib.analysis import tables, words
 from rag_lib.base import UserError
 from rag_lib.data.datasets import load
 from rag_lib.data.images import Images
-from rag_lib.figures import charts
+from rag_lib.figures import charts, style
 from rag_lib.runtime.files import save_checkpoint, save_weights, sha256
 from rag_lib.runtime.store import Run, finished
 from rag_lib.runtime.tables import clean_runs
@@ -248,8 +248,8 @@ def test_own_images_go_through_the_whole_study(own_images, results):
     quality = finished(qualities["run_id"].item())
     assert list(quality.confusion().index) == list(quality.confusion().columns) == ["007", "Größe", "NA"]
     assert "007" in words.gallery_conclusion(quality) or "NA" in words.gallery_conclusion(quality)
-    charts.use_style()
-    assert charts.save(charts.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}").exists()
+    style.use_style()
+    assert style.save(charts.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}").exists()
 
 
 def test_a_plan_reads_an_own_folder_once(own_images, capsys):
