@@ -1,6 +1,6 @@
 """`gpu.py tables`: what no table has of the paper's groups at its schedule, by several processes on one device.
 
-It leaves the tables, jobs.csv (how far each run is), and the runs with their generators in parts of one archive.
+It leaves tables.tar, jobs.csv (how far each run is), and the runs with their generators in parts of one archive.
 `--earlier FOLDER` resumes from these; with `--minutes 0` it only enters the rows of that folder into the tables.
 """
 
@@ -93,10 +93,9 @@ def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers
 
 
 def leave(planned: Sequence[Job], failed: Mapping[str, str], out: Path, last: bool) -> None:
-    """Copy the tables to `out`, list the runs, and pack them; checkpoints only at the `last` time."""
-    for name in (*study.TABLES.values(), "milestones", "gan_history"):
-        for path in (results_dir() / "tables").glob(f"{name}*.csv"):
-            shutil.copy(path, out)
+    """Pack the tables into `out`, list the runs, and pack them; checkpoints only at the `last` time."""
+    (results_dir() / "tables").mkdir(parents=True, exist_ok=True)
+    shutil.make_archive(str(out / "tables"), "tar", results_dir() / "tables")
     rows = []
     for job in planned:
         states = {
