@@ -11,18 +11,13 @@ from unicodedata import normalize
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.ExifTags import Base
 
 from rag_lib.base import UserError, results_dir
-from rag_lib.data.archives import entries, visible
-from rag_lib.data.formats import opened_image, with_eight_bits
+from rag_lib.data.archives import Files, files_of, visible
+from rag_lib.data.formats import DECODER, SUFFIXES, decode
 from rag_lib.data.images import Images
 from rag_lib.data.levels import check_classes, check_levels, some
-from rag_lib.runtime.files import load_weights, room_for, save_weights
-
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-DECODER = 2  # bumped with any change of the pixels that `decode` returns
+from rag_lib.runtime.files import load_weights, room_for, save_weights, sha256
 
 Layout = dict[str, tuple[str, str, str]]  # of each path: split, class, and the file's own name
 
@@ -39,11 +34,11 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
     cache = results_dir() / "cache" / f"pixels-{fingerprint[:16]}-{channels}x{size}-v{DECODER}.safetensors"
     kept = cached(cache)
     if kept is None:
-        layout, classes = layout_of(path)
         pixels, order, unusable = {}, {}, []
-        for name, data in entries(path):
-            if name in layout:
-                _, label, own_name = layout[name]
+        with files_of(path) as files:
+            layout, classes = layout_of(path, files)
+            for name, (_, label, own_name) in layout.items():
+                data = files[name].read_bytes()
                 # by what the fingerprint knows, so that one fingerprint has one order, and one split
                 order[name] = (f"{label}/{own_name}", hashlib.sha256(data).digest())
                 try:
@@ -89,9 +84,9 @@ def fingerprint(path: str | Path) -> str:
 
     Says which classes are found, and which files of the folder are left out.
     """
-    layout, _ = layout_of(path, say=True)
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in entries(path) if name in layout}
-    parts = [(*layout[name], digest) for name, digest in digests.items()]
+    with files_of(path) as files:
+        layout, _ = layout_of(path, files, say=True)
+        parts = [(*place, sha256(files[name])) for name, place in layout.items()]
     return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()
 
 
@@ -111,9 +106,8 @@ def copies_among(layout: Layout, pixels: Mapping[str, np.ndarray]) -> str:
     )
 
 
-def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
+def layout_of(path: str | Path, files: Files, say: bool = False) -> tuple[Layout, list[str]]:
     """Return each image's split and class, and the classes in alphabetical order; on demand say what is found."""
-    files = dict(entries(path, with_data=False))
     seen = set(map(visible, files))
     images = {name for name in seen if files.get(name) is not None and is_image(name)}
     odd = min((name for name in images if name != name.encode(errors="ignore").decode()), default=None)
@@ -124,7 +118,7 @@ def layout_of(path: str | Path, say: bool = False) -> tuple[Layout, list[str]]:
     if not images:
         raise UserError(f"{path} holds no image; allowed are {', '.join(sorted(SUFFIXES))}")
     parts = places(seen, images)
-    layout: Layout = {name: (*parts[name][:2], parts[name][-1]) for name in images & parts.keys()}
+    layout: Layout = {name: (*parts[name][:2], parts[name][-1]) for name in sorted(images & parts.keys())}
     folders: dict[str, set[tuple[str, ...]]] = {}
     for name in layout:
         folders.setdefault(parts[name][1], set()).add(parts[name][2:-1])
@@ -170,7 +164,7 @@ def say_classes(path: str | Path, counts: Counter[tuple[str, str]]) -> None:
     print(f"{path}: {len(told)} classes, images{' to train and to test' * tested}: {some(told, 50)}", file=sys.stderr)
 
 
-def say_left_out(path: str | Path, files: Mapping[str, bytes | None], layout: Layout) -> None:
+def say_left_out(path: str | Path, files: Files, layout: Layout) -> None:
     """Print how many files are no images of a class, by their kinds, with a name of each."""
     kinds: dict[str, list[str]] = {}
     for name in sorted(name for name in files.keys() - layout.keys() if not name.endswith("/")):
@@ -184,33 +178,3 @@ def say_left_out(path: str | Path, files: Mapping[str, bytes | None], layout: La
     if kinds:
         told = (f"{len(names):,} {kind}, such as {names[0]!r}" for kind, names in kinds.items())
         print(f"{path}: left out are {'; '.join(told)}", file=sys.stderr)
-
-
-def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
-    """One image file's bytes as uint8, `channels` x `size` x `size`; raises `UserError` naming `name`."""
-    try:
-        with opened_image(data, name) as opened:
-            if min(opened.size) < size // 2:
-                raise UserError(
-                    f"{name} is {opened.width} x {opened.height} pixels; images must have at least {size // 2} a side"
-                )
-            try:
-                orientation = opened.getexif().get(Base.Orientation)
-            except Exception as e:
-                print(f"{name}: its EXIF data are damaged ({e}); it is taken to be upright", file=sys.stderr)
-                orientation = 1
-            image = with_eight_bits(opened, name, data)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L" if channels == 1 else "RGB")
-            image.info = {}
-            image.getexif()[Base.Orientation] = orientation
-            pixels = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image), (size, size), Image.Resampling.LANCZOS))
-    except UserError:
-        raise
-    except UnidentifiedImageError as e:
-        raise UserError(f"{name} cannot be read as an image (its format is unknown); replace or remove it") from e
-    except Exception as e:  # Pillow's readers raise errors of nearly every type for damaged files
-        raise UserError(f"{name} cannot be read as an image ({e}); replace or remove it") from e
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

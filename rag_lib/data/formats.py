@@ -1,43 +1,49 @@
-"""Image files that Pillow alone would refuse or read wrong: damaged side data, odd depths, white that is 0."""
+"""An image file as pixels: upright, square, 8 bits; odd depths, and white that is 0, as the file means them."""
 
 import sys
-import zlib
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from rag_lib.base import UserError
 
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others start programs: Ghostscript for EPS
+DECODER = 2  # bumped with any change of the pixels that `decode` returns
 TiffImagePlugin.READ_LIBTIFF = True  # Pillow's own reader mixes up planes of 16 bits
 
 
-def opened_image(data: bytes, name: str) -> Image.Image:
-    """Open the image in the file `data`; of a damaged PNG file without what its pixels do not need, which is said."""
+def decode(data: bytes, name: str, channels: int, size: int) -> np.ndarray:
+    """One image file's bytes as uint8, `channels` x `size` x `size`; raises `UserError` naming `name`."""
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
-        image.load()
-    except Exception:
-        if not data.startswith(b"\x89PNG"):
-            raise
-        image = Image.open(BytesIO(needed_chunks(data)), formats=FORMATS)
-        image.load()
-        print(f"{name}: text, profile or EXIF data in it are damaged or too long, and left out", file=sys.stderr)
-    return image
-
-
-def needed_chunks(png: bytes) -> bytes:
-    """Drop the chunks of a PNG file that its pixels do not need (those have no capital), but for whole EXIF data."""
-    kept, at = [png[:8]], 8
-    while at < len(png):
-        end = at + 12 + int.from_bytes(png[at : at + 4])
-        kind, whole = png[at + 4 : at + 8], zlib.crc32(png[at + 4 : end - 4]) == int.from_bytes(png[end - 4 : end])
-        if kind[:1].isupper() or kind == b"tRNS" or (kind == b"eXIf" and whole):
-            kept.append(png[at:end])
-        at = end
-    return b"".join(kept)
+        with Image.open(BytesIO(data), formats=FORMATS) as opened:
+            if min(opened.size) < size // 2:
+                raise UserError(
+                    f"{name} is {opened.width} x {opened.height} pixels; images must have at least {size // 2} a side"
+                )
+            opened.load()
+            try:
+                orientation = opened.getexif().get(Base.Orientation)
+            except Exception as e:
+                print(f"{name}: its EXIF data are damaged ({e}); it is taken to be upright", file=sys.stderr)
+                orientation = 1
+            image = with_eight_bits(opened, name, data)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("L" if channels == 1 else "RGB")
+            image.info = {}
+            image.getexif()[Base.Orientation] = orientation
+            pixels = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image), (size, size), Image.Resampling.LANCZOS))
+    except UserError:
+        raise
+    except UnidentifiedImageError as e:
+        raise UserError(f"{name} cannot be read as an image (its format is unknown); replace or remove it") from e
+    except Exception as e:  # Pillow's readers raise errors of nearly every type for damaged files
+        raise UserError(f"{name} cannot be read as an image ({e}); replace or remove it") from e
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def with_eight_bits(image: Image.Image, name: str, data: bytes) -> Image.Image:

@@ -4,11 +4,12 @@ import gzip
 import io
 import os
 import shutil
-import stat
 import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from unicodedata import normalize
@@ -19,9 +20,8 @@ from helpers import encoded, noise, photos, refused, write
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from rag_lib.base import results_dir
+from rag_lib.base import UserError, results_dir
 from rag_lib.data import folder
-from rag_lib.data.archives import name_of
 
 KEY = "0123456789abcdef"  # a fingerprint where the test is not about fingerprints
 ARCHIVES = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
@@ -169,28 +169,22 @@ def test_a_zips_names_are_utf8_though_it_does_not_say_so_or_refused(tmp_path):
         for stand_in, label in names.items():
             replaced(path, f"{stand_in}/".encode(), f"{label}/".encode(encoding))
     assert read(tmp_path / "utf-8.zip")[0].classes == ("狗", "猫")
-    with refused("is no UTF-8; rename it, or pack it with a program that writes UTF-8 names"):
+    with refused("gbk.zip", "names that are no UTF-8"):
         read(tmp_path / "gbk.zip", key="another")
-    # newer Pythons find such a name in an extra field though the flag is not set; it has no old code page
-    assert name_of(zipfile.ZipInfo("猫/0.png")) == "猫/0.png"
 
 
-def test_a_folder_whose_name_is_no_utf8_is_refused(tmp_path):
+def test_only_an_ignored_file_may_have_a_name_that_is_no_utf8(tmp_path, capsys):
     """Regression: the classifier was trained, and then its table could not be written."""
-    path = write(tmp_path / "own", photos())
+    path = write(tmp_path / "own", photos() | {"note.txt": b"a note"})
     try:
-        os.rename(os.fsencode(path / "cat"), os.fsencode(path) + b"/caf\xe9")
+        os.rename(path / "note.txt", os.fsencode(path) + b"/caf\xe9.txt")
     except OSError:
         pytest.skip("this file system has no such names")
-    with refused("is no UTF-8; rename it"):
-        folder.fingerprint(path)
-
-
-def test_the_name_of_a_file_that_is_ignored_may_be_anything(tmp_path, capsys):
-    path = packed("zip", tmp_path / "own", photos() | {"##.txt": b"a note"})
-    replaced(path, b"##.txt", b"\xff\xfe.txt")
     folder.fingerprint(path)
     assert "1 files that are no images" in capsys.readouterr().err
+    os.rename(path / "cat", os.fsencode(path) + b"/caf\xe9")
+    with refused("is no UTF-8; rename it"):
+        folder.fingerprint(path)
 
 
 def test_one_class_in_two_forms_of_unicode_is_one(tmp_path):
@@ -392,26 +386,6 @@ def test_text_where_exif_data_have_a_number_does_no_harm():
     np.testing.assert_array_equal(decoded(odd), decoded(jpeg))
 
 
-LONG = zlib.compress(bytes(2_000_000))
-DAMAGED = {
-    "profile": chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"profile"), checksum=0),
-    "long profile": chunk(b"iCCP", b"icc\0\0" + LONG),
-    "long text": chunk(b"zTXt", b"Comment\0\0" + LONG),
-    "EXIF checksum": chunk(b"eXIf", b"MM\0*", checksum=0),
-    "EXIF data": chunk(b"eXIf", b"no EXIF data"),
-    "resolution": chunk(b"pHYs", b"short"),
-}
-
-
-@pytest.mark.parametrize("last", [False, True], ids=["behind the header", "before the end"])
-@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
-def test_damaged_side_data_do_not_cost_an_image(damaged, last):
-    """Regression: all of the folder was refused, since the format of this image were unknown."""
-    whole = encoded(noise(0))
-    at = len(whole) - 12 if last else 33
-    np.testing.assert_array_equal(decoded(whole[:at] + damaged + whole[at:]), noise(0))
-
-
 @pytest.mark.parametrize("upright", [False, True])
 def test_the_centre_square_of_a_longer_image_is_used(upright):
     image = np.concatenate([np.full_like(noise(0), (255, 0, 0)), noise(3), np.full_like(noise(0), (0, 0, 255))], 1)
@@ -529,55 +503,35 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     "name", ["../evil.png", "cat/../../evil.png", "/etc/evil.png", r"..\evil.png", r"C:\evil.png", "C:/evil.png"]
 )
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_member_that_leads_outside_its_archive_is_refused(tmp_path, kind, name):
+def test_no_member_of_an_archive_is_written_outside(tmp_path, kind, name, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(write(tmp_path / "temporary", {"a note": b""})))
     path = packed(kind, tmp_path / "own", photos() | {name: encoded(noise(9))})
-    with refused(path, "evil.png", "leads outside the archive"):
+    with suppress(UserError):
         folder.fingerprint(path)
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["a note", path.name]
+    assert not Path("/etc/evil.png").exists()
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_colon_in_a_class_and_a_member_without_a_name_are_no_way_out(tmp_path, kind):
-    """Regression: the first was refused, the second an IndexError."""
-    files = photos(("time: noon", "a: b")) | {".": b"a note"}
-    assert read(packed(kind, tmp_path / "own", files))[0].classes == ("a: b", "time: noon")
+def test_a_class_may_have_a_colon(tmp_path, kind):
+    """Regression: it was refused as a drive."""
+    assert read(packed(kind, tmp_path / "own", photos(("time: noon", "a: b"))))[0].classes == ("a: b", "time: noon")
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "target"),
-    [
-        (tarfile.SYMTYPE, "cat/link.png", "elk/0.png"),
-        (tarfile.LNKTYPE, "cat/link.png", "elk/0.png"),
-        (tarfile.SYMTYPE, "elk", "elk"),
-    ],
-    ids=["symbolic link", "hard link", "link to a class"],
-)
-def test_a_link_in_a_tar_that_leads_outside_is_not_followed(tmp_path, kind, name, target):
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic link", "hard link"])
+def test_a_tar_with_a_link_that_leads_outside_is_refused(tmp_path, kind):
     outside = write(tmp_path / "outside", photos(("elk",)))
     path = packed("tar", tmp_path / "own", photos())
-    before = folder.fingerprint(path)
     with tarfile.open(path, "a") as t:
-        link = tarfile.TarInfo(name)
-        link.type, link.linkname = kind, str(outside / target)
+        link = tarfile.TarInfo("cat/link.png")
+        link.type, link.linkname = kind, str(outside / "elk/0.png")
         t.addfile(link)
-    assert folder.fingerprint(path) == before
-    assert read(path)[0].classes == ("cat", "dog")
+    with refused(path, "cat/link.png"):
+        folder.fingerprint(path)
 
 
-def zip_with_links(path: Path, folder: Path) -> None:
-    """As `zip --symlinks` packs a folder."""
-    with zipfile.ZipFile(path, "w") as z:
-        for file in sorted(folder.rglob("*")):
-            name = file.relative_to(folder).as_posix()
-            if file.is_symlink():
-                link = zipfile.ZipInfo(name)
-                link.external_attr = (stat.S_IFLNK | 0o777) << 16
-                z.writestr(link, os.readlink(file))
-            else:
-                z.write(file, name)
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
-def test_links_within_an_archive_count_as_in_the_folder(tmp_path, kind, capsys):
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_links_within_a_tar_count_as_in_the_folder(tmp_path, kind, capsys):
     """Regression: 8 + 4 images of a folder were 4 + 4 of its tar, without a word."""
     path = write(tmp_path / "own", photos())
     links = {"cat/a.png": "3.png", "cat/b.png": "../cat/2.png", "cat/c.png": "a.png", "elk": "dog"}
@@ -586,11 +540,8 @@ def test_links_within_an_archive_count_as_in_the_folder(tmp_path, kind, capsys):
         (path / name).symlink_to(target)
     os.link(path / "cat/0.png", path / "cat/hard.png")
     archive = tmp_path / f"own.{kind}"
-    if kind == "zip":
-        zip_with_links(archive, path)
-    else:
-        with tarfile.open(archive, f"w:{kind[4:]}") as t:
-            t.add(path, "own")
+    with tarfile.open(archive, f"w:{kind[4:]}") as t:
+        t.add(path, "own")
     assert len(read(archive, key="archive")[0]) == len(read(path, key="folder")[0]) == 19
     assert folder.fingerprint(archive) == folder.fingerprint(path)
     assert capsys.readouterr().err.count("left out are 2 links that lead to no file") == 2
