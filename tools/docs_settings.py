@@ -7,7 +7,6 @@ from dataclasses import Field, fields
 from typing import Any
 
 from rag_lib.base import ROOT
-from rag_lib.data import datasets
 from rag_lib.data.datasets import DATASETS
 from rag_lib.settings import presets
 from rag_lib.settings.arms import ARMS
@@ -36,12 +35,12 @@ def arms() -> None:
 
 
 def settings() -> None:
-    """Print a table for each section of the settings, a row a field."""
+    """Print a table for each section of the settings, a row a field that is not the study's own to set."""
     said = {section: comments(inspect.getsource(cls)) for section, cls in SECTIONS.items()}
     for section, cls in SECTIONS.items():
-        print(f"\n## {section}\n\n{inspect.getdoc(cls)}\n")
+        print(f"\n### {section}\n\n{inspect.getdoc(cls)}\n")
         rows = []
-        for f in fields(cls):
+        for f in (f for f in fields(cls) if f.name not in RESERVED):
             # a classifier's schedule and optimiser are explained where the GAN's are
             meaning = said[section][f.name] or said["gan"].get(f.name, "")
             rows.append((f"`{section}.{f.name}`", default(f), allowed(f), changes(section, f.name), meaning))
@@ -59,11 +58,10 @@ def links(page: str) -> None:
 
 
 def deltas(name: str, key: str | tuple[str, str]) -> None:
-    """Print what an entry of DATASETS, PRESETS or PRESETS_OF changes, and the reason in the comment behind it."""
-    module = datasets if name == "DATASETS" else presets
-    entry = DATASETS[key].changes if name == "DATASETS" else getattr(module, name)[key]
+    """Print what an entry of PRESETS or PRESETS_OF changes, and the reason in the comment behind it."""
+    entry = getattr(presets, name)[key]
     # some entries are dictionaries with a name of their own, so the one that is meant is known by its keys
-    written = map(comments, re.split(r"^ *}", inspect.getsource(module), flags=re.MULTILINE))
+    written = map(comments, re.split(r"^ *}", inspect.getsource(presets), flags=re.MULTILINE))
     why = next(said for said in written if entry.keys() <= said.keys())
     rows = []
     for setting, value in entry.items():
@@ -85,8 +83,8 @@ def comments(source: str) -> dict[str, str]:
 
 
 def default(f: Field) -> str:
-    """Return a field's default in words; nothing where it is a config or None."""
-    return shown(f.default) if isinstance(f.default, int | float | str) else ""
+    """Return a field's default in words."""
+    return shown(f.default)
 
 
 def shown(value: Any) -> str:
@@ -99,9 +97,7 @@ def shown(value: Any) -> str:
 
 
 def allowed(f: Field) -> str:
-    """Return the values that a field takes, in words; those that no override may change are the study's."""
-    if f.name in RESERVED:
-        return "set by the study"
+    """Return the values that a field takes, in words."""
     if f.metadata.get("choices"):
         return ", ".join(map(shown, f.metadata["choices"]))
     low, high = f.metadata.get("low"), f.metadata.get("high")

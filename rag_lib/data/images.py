@@ -48,6 +48,20 @@ class Images:
         # reflection works on floating point only; every uint8 value is exact there
         return replace(self, x=F.pad(self.x.float(), (before, after, before, after), mode="reflect").to(torch.uint8))
 
+    def centres(self) -> Tensor:
+        """Return each image's centre of mass, the brightness of a pixel its mass: float32, N x 2, row and column."""
+        mass = self.x.float().mean(1)
+        pixels = torch.arange(mass.shape[-1]) / mass.sum((1, 2)).clamp(min=1)[:, None]
+        return torch.stack([(mass.sum(axis) * pixels).sum(1) for axis in (2, 1)], 1)
+
+    def centred_on(self, centre: Tensor) -> "Images":
+        """Return the images moved by whole pixels, so that the centre of mass of each is next to `centre`.
+
+        What leaves at one border comes in at the other: nothing of a digit on black.
+        """
+        moves = (centre - self.centres()).round().long().tolist()
+        return replace(self, x=torch.stack([x.roll(move, (1, 2)) for x, move in zip(self.x, moves, strict=True)]))
+
 
 def concat(a: Images, b: Images) -> Images:
     """Return the images of `a`, then those of `b`; both must know the same classes."""

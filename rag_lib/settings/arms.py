@@ -17,7 +17,7 @@ class Arm:
     words: str  # "trained on ...", in sentences and in the documents
     colour: str
     # of generated images with their own labels, where classes are as in the real images or in turn; None where labels
-    # are shuffled, and where the arm makes the classes equal: neither can be asked of test images
+    # are shuffled, images moved, and where the arm makes the classes equal: none can be asked of test images
     share: float | None
     gan: bool = True  # whether it needs one
     takes: str = ""  # the number that may follow its name: a `share` as in mixed:0.25, or `times` as in mixed_add:10
@@ -31,6 +31,7 @@ ARMS = {
     "original": Arm("the original images", "#0072B2", 0.0, gan=False, default=True),
     "mixed": Arm("half and half", "#009E73", SHARE, takes="share", default=True),
     "mixed_add": Arm("all of both", "#D55E00", 0.5, takes="times", default=True),
+    "mixed_add_centred": Arm("all of both, the generated ones centred", "#882255", None, takes="times"),
     "original_plain": Arm(
         "the original images without random rotation, shift and mirroring", "#56B4E9", 0.0, gan=False, default=True
     ),

@@ -31,7 +31,7 @@ class DataConfig(Checked):
     size: int = setting(28, choices=(28, 32))  # pixels a side after the crop
     rotation: float = setting(10.0, low=0, high=180)  # degrees: uniform in +-rotation, in training only
     contrast: bool = True  # stretch each image to the full range, in training and test alike
-    split_seed: int = setting(0, low=0, high=2**63 - 1)  # of the draw; torch's generators take no more
+    split_seed: int = setting(0, low=0, high=2**63 - 1)  # of the draw of train, val and test images
     n_real: int = setting(0, low=0, added=True)  # real training images in total, drawn by split_seed; 0: all
     translation: int = setting(0, low=0, high=8, added=True)  # pixels: uniform shift up to it, in training only
     flip: bool = setting(False, added=True)  # each image mirrored left to right at random, in training only
@@ -134,7 +134,7 @@ class QualityConfig(Checked):
     gan: GanConfig
     judge: ClassifierConfig
     generated: int = setting(10_000, low=2)  # images
-    compared: int = setting(5_000, low=2)  # at most so many of them with as many real ones, by distances
+    compared: int = setting(5_000, low=2)  # images of each kind that distances compare, at most
 
     def __post_init__(self):
         super().__post_init__()
@@ -152,7 +152,7 @@ class EngineConfig(Checked):
     name: str = setting("local", choices=("local", "ray"))  # this machine, or a Ray cluster
     workers: int = setting(0, low=0)  # local: processes that compute runs; 0: as there are processors and memory
     address: str = "auto"  # ray: of its head, as in 10.0.0.1:6379; auto: the one that this machine is in
-    # processors; the whole ones are also the threads of the run, on which a CPU's last digits depend
+    # processors; rounded down, also the run's threads, on which last digits depend
     gan_cpus: float = setting(2.0, low=0.01)
     classifier_cpus: float = setting(1.0, low=0.01)
     quality_cpus: float = setting(1.0, low=0.01)

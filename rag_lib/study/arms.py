@@ -27,6 +27,7 @@ def compose(config: ClassifierConfig, real: Images, synthetic: Images | None) ->
     `generated_shuffled` must teach nothing; what tells `original_plain` from `original`, `preprocessing` takes away.
     Since a generator does not run dry, `generated` and `mixed_add` can have `times` as many generated images;
     `mixed_add` then has each real one `times`, too, so that half of what is seen stays real.
+    `mixed_add_centred` moves each generated image to where real ones lie: shifted ones can teach by their shift alone.
     `balanced` adds as many generated images of each class as it has fewer than the largest; in `oversampled`, its
     control, real ones of the class, repeated, take their place.
     Real images that are left out are left out class by class. Synthetic images that were generated at the crop's size
@@ -41,7 +42,9 @@ def compose(config: ClassifierConfig, real: Images, synthetic: Images | None) ->
         return synthetic
     if config.arm == "generated_shuffled":
         return replace(synthetic, y=synthetic.y[torch.randperm(n, generator=rng("shuffled", config.seed))])
-    if config.arm == "mixed_add":
+    if config.arm == "mixed_add_centred":
+        synthetic = synthetic.centred_on(real.centres().mean(0))
+    if config.arm in ("mixed_add", "mixed_add_centred"):
         return concat(real[torch.arange(n * config.times) % n], synthetic)
     if config.arm in ("balanced", "oversampled"):
         return concat(real, topping_up(real, real if config.arm == "oversampled" else synthetic))

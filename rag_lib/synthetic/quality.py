@@ -31,7 +31,8 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
 
     `gan_test_accuracy` (Shmelkov et al. 2018), in [0, 1], how often the judge sees the label that was asked
     for, over all generated images, and the judge's own accuracy on the real test images, `judge_test_accuracy`; the
-    `distances` of generated images from `train`, and, named `val_...`, of as many val images; `memorisation`.
+    `distances` of generated images from `train`, and, named `val_...`, of as many val images; `memorisation`; the
+    `centre_spread` of generated and of val images.
     `folder` gets confusion.csv (counts: rows requested, columns seen) and closest.csv (pairs of images).
     """
     model = load_classifier(judge, config.judge, len(train.classes))
@@ -48,7 +49,13 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
     memorised, closest = memorisation(of_train, of_val, of_generated, images.y)
     closest.to_csv(folder / "closest.csv", index=False, lineterminator="\n")
     accuracies = {"gan_test_accuracy": share_right(images, seen), "judge_test_accuracy": judge.metrics["test_accuracy"]}
-    return accuracies | likeness | of_best | memorised | {"images_compared": n}
+    spreads = {"centre_spread": centre_spread(images), "val_centre_spread": centre_spread(val)}
+    return accuracies | likeness | of_best | memorised | spreads | {"images_compared": n}
+
+
+def centre_spread(images: Images) -> float:
+    """Return how far from their mean the centres of mass lie: standard deviation of row and column, pixels."""
+    return float(images.centres().std(0).square().mean().sqrt())
 
 
 def look(judge: Run, config: ClassifierConfig, images: Images, train: Images) -> pd.DataFrame:

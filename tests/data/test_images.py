@@ -80,6 +80,18 @@ def test_padding_keeps_the_centre_and_reflects_around_it(size, target, before, a
     assert (padded.x.dtype, padded.y.tolist()) == (torch.uint8, [0, 0])
 
 
+def test_digits_are_moved_to_a_centre_of_mass(digits):
+    x = [x.roll((i % 5 - 2, i % 3 - 1), (1, 2)) for i, x in enumerate(digits.val.x[:50])]
+    moved = Images(torch.stack(x), digits.val.y[:50], digits.val.classes)
+    centred = moved.centred_on(torch.tensor([13.0, 14.0]))
+    assert (centred.centres() - torch.tensor([13.0, 14.0])).abs().max() <= 0.51
+    assert (moved.centres() - torch.tensor([13.0, 14.0])).abs().max() > 1
+    of_first, pixels = moved.x[0, 0].double().numpy(), np.arange(28)
+    by_hand = [of_first.sum(axis) @ pixels / of_first.sum() for axis in (1, 0)]
+    assert moved.centres()[0].tolist() == pytest.approx(by_hand, abs=1e-3)
+    assert torch.equal(centred.x.flatten(1).sort().values, moved.x.flatten(1).sort().values)
+
+
 @pytest.mark.parametrize(
     ("counts", "sizes", "expected"),
     [

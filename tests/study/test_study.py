@@ -59,6 +59,7 @@ def constant(value: int, n: int = 20, size: int = 28, n_classes: int = 10) -> Im
         ("mixed:1", 0, 100),
         ("mixed_add", 100, 100),
         ("mixed_add:3", 300, 300),
+        ("mixed_add_centred:3", 300, 300),
         ("generated:3", 0, 300),
         ("original_plain", 100, 0),
         ("original_half", 50, 0),
@@ -70,6 +71,15 @@ def test_every_arm_is_composed_as_its_name_and_its_share_say(spec, real, synthet
     images = group(spec, constant(1, n=100), constant(2, n=100 * times))
     assert [(images.x[:, 0, 0, 0] == value).sum() for value in (1, 2)] == [real, synthetic]
     assert spec != name or ARMS[name].share in (None, synthetic / (real + synthetic))
+
+
+def test_centred_digits_lie_where_the_real_ones_do(digits):
+    """`digits.val`, moved by three pixels, in the place of generated ones."""
+    shifted = replace(digits.val, x=digits.val.x.roll((3, -3), (2, 3)))
+    real = digits.train[:500]
+    for name, expected in (("mixed_add_centred", [0, 0]), ("mixed_add", [3, -3])):
+        found = group(name, real, shifted)[500:].centres().mean(0) - real.centres().mean(0)
+        assert found.tolist() == pytest.approx(expected, abs=0.5)
 
 
 @pytest.mark.parametrize(("name", "added"), [("balanced", 2), ("oversampled", 1)])
