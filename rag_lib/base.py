@@ -1,11 +1,13 @@
 """What every module may use: the one exception for what a user can mend, checked values, and where the folders lie."""
 
+import difflib
 import math
 import os
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+GENERATORS = ROOT / "results" / "generators"  # that come with the study: good samples without a training
 
 
 class UserError(ValueError):
@@ -27,6 +29,14 @@ def data_dir() -> Path:
 def results_dir() -> Path:
     """Return the results' folder: `RAG_RESULTS`, else `results/` in the repository."""
     return _folder("RAG_RESULTS", "results")
+
+
+def pretrained_names() -> list[str]:
+    return sorted(path.stem for path in GENERATORS.glob("*.safetensors"))
+
+
+def pretrained_file(name: str) -> Path:
+    return GENERATORS / f"{name}.safetensors"
 
 
 def _folder(variable: str, default: str) -> Path:
@@ -57,7 +67,9 @@ def check_value(name: str, value: Any, kind: type, choices=(), low=None, high=No
         hint = hint.get(kind, "") if isinstance(value, str) else ""
         raise UserError(f"{name} = {value!r} is {type(value).__name__}; it must be {kind.__name__}{hint}")
     if choices and value not in choices:
-        raise UserError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(str, choices))}")
+        close = difflib.get_close_matches(str(value).lower(), map(str, choices), 1)
+        guess = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"{name} = {value!r} is unknown; {guess}choose one of {', '.join(map(str, choices))}")
     if kind is float and not math.isfinite(value):
         raise UserError(f"{name} = {value!r} must be a finite number")
     if (low is not None and not value >= low) or (high is not None and not value <= high):

@@ -10,9 +10,8 @@ from typing import Any
 import rag_lib
 from rag_lib import study
 from rag_lib.analysis import answers, published, words
-from rag_lib.base import UserError, results_dir
+from rag_lib.base import UserError, pretrained_names, results_dir
 from rag_lib.data.datasets import load
-from rag_lib.figures import galleries, style
 from rag_lib.options import Parser, add_engine_options, add_study_options, engine_overrides, parameters
 from rag_lib.runtime.files import room_for
 from rag_lib.runtime.progress import print_any_letter
@@ -23,8 +22,6 @@ from rag_lib.study import designs, plan
 from rag_lib.study.overrides import check_overrides
 from rag_lib.study.plan import jobs
 from rag_lib.synthetic.export import export
-from rag_lib.synthetic.generate import generate, load_generator
-from rag_lib.synthetic.pretrained import pretrained_names
 from rag_lib.synthetic.publish import publish
 
 NOTEBOOKS = ("01_train_gan", "02_gallery", "03_classify")  # what make study runs
@@ -63,14 +60,13 @@ def parser() -> argparse.ArgumentParser:
 
     for command, text in (
         (train, "train the GAN (notebook 01)"),
-        (gallery, "draw real and generated images side by side (notebook 02)"),
         (classify, "compare the groups and print the table (notebook 03)"),
         (low_data, "compare the arms with few real images (notebook 05)"),
         (ablation, "compare the variants of the GAN (notebook 04)"),
         (notebooks, "execute the notebooks 01 to 03 with papermill into results/notebooks, then print the table"),
     ):
         add_study_options(add(command.__name__.replace("_", "-"), command, text), command.__name__)
-    text = "compute what is missing of a published study, by its name in results/studies.toml, and print its tables"
+    text = "compute a published study, by its name in results/studies.toml, and print its tables"
     sub = add("study", published_study, text)
     sub.add_argument("name", help="such as few_digits")
     add_engine_options(sub)
@@ -93,16 +89,6 @@ def train(options: argparse.Namespace) -> None:
     settings = study.settings_for(**parameters(options))
     run = study.run_gan(settings, load(settings.data))
     print(f"{'reused' if run.reused else 'trained'}: {run.folder}")
-
-
-def gallery(options: argparse.Namespace) -> None:
-    settings = study.settings_for(**parameters(options))
-    splits = load(settings.data)
-    gan = study.run_gan(settings, splits)
-    style.use_style()
-    generated = generate(load_generator(gan.folder), 10 * len(splits.train.classes), seed=0)
-    figure = galleries.gallery(splits.train, generated)
-    print(style.save(figure, f"gallery-{settings.name}", picture=True))
 
 
 def classify(options: argparse.Namespace) -> None:
@@ -174,7 +160,7 @@ def notebooks(options: argparse.Namespace) -> None:
     given = parameters(options)
     settings = study.settings_for(**given)
     if options.dry_run:
-        return compute("classify", given, dry_run=True)
+        return print_outlook([settings])
     study.run([settings])  # on every core; the notebooks find the runs finished
     os.environ["RAG_PROGRESS"] = "text"
     folder = results_dir() / "notebooks"
@@ -183,13 +169,10 @@ def notebooks(options: argparse.Namespace) -> None:
     for name, output in zip(NOTEBOOKS, executed, strict=True):
         print(f"\n{name}", flush=True)
         execute(name, output, given)
-    compute("classify", given, dry_run=False)
+    show_results("classify", {(): settings}, dry_run=False)
     for path in executed:
         print(f"notebook  {path}")
-    of_one = study.settings_for(**{n: v for n, v in given.items() if n not in ("arms", "replicates")})
-    for name in sorted({of_one.name, settings.name}):  # 01 and 02 look at one replicate and know no arms
-        for path in sorted((results_dir() / "figures").glob(f"*-{name}.png")):
-            print(f"figure    {path}")
+    print(f"figures   {results_dir() / 'figures'}")
     print(f"\nThe published answer: {answers.published_answer()}\nfigure    {answers.FIGURE}")
 
 

@@ -12,15 +12,13 @@ from IPython import get_ipython
 from IPython.display import DisplayHandle, Markdown, display
 from matplotlib.figure import Figure
 
-from rag_lib.analysis.answers import answer_table
 from rag_lib.analysis.published import Study
 from rag_lib.analysis.statistics import MIN_FOR_INTERVAL, contrasts, intervals
-from rag_lib.base import ROOT, UserError, check_value
+from rag_lib.base import ROOT, UserError, check_value, pretrained_names
 from rag_lib.figures import charts, style
 from rag_lib.runtime.files import LESS_MEMORY, write_whole
 from rag_lib.runtime.progress import live_front_end
 from rag_lib.study.resolve import settings_for
-from rag_lib.synthetic.pretrained import pretrained_names
 
 Made = TypeVar("Made")
 
@@ -116,11 +114,6 @@ def execute(name: str, output: Path, parameters: Mapping[str, Any]) -> None:
     for key in ("input_path", "output_path"):  # folders tell of a machine, not of the study
         executed.metadata.papermill[key] = Path(executed.metadata.papermill[key]).name
     write_whole(output, nbformat.writes(executed).encode())
-
-
-def answer_figure() -> Figure:
-    """Draw what each way of using generated images changes, compared with the same real images, rotated at random."""
-    return charts.levels(answer_table(), "change in accuracy on real test images (points)", differences=True)
 
 
 def figure_of(studied: Study) -> Figure | None:

@@ -19,14 +19,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
-    """Add the options of one of the commands `train`, `gallery`, `classify`, `low_data`, `ablation` and `notebooks`."""
+    """Add the options of one of the commands `train`, `classify`, `low_data`, `ablation` and `notebooks`."""
     datasets = ", ".join(name for name in DATASETS if name != "folder")
     sub.add_argument("--dataset", default="mnist5k", help=f"{datasets}, or folder:PATH (default: mnist5k)")
     sub.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
     sub.add_argument("--seed", type=int, default=0, help="the GAN's seed (default: 0)")
     sub.add_argument("--gan-steps", type=int, help="the GAN's iterations (default: the preset's)")
     sub.add_argument("--classifier-steps", type=int, help="the classifiers' iterations (default: the preset's)")
-    if command not in ("train", "gallery"):
+    if command != "train":
         sub.add_argument("--arms", help="commas between them (default: those of the notebook)")
         text = "draws of the real images, each with a GAN of its own (default: 1; 5 give a verdict)"
         sub.add_argument("--replicates", type=int, default=1, help=text)

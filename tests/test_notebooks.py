@@ -22,7 +22,7 @@ from nbformat import v4
 from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
 
-from rag_lib import study
+from rag_lib import base, study
 from rag_lib.analysis import answers, tables
 from rag_lib.base import ROOT, UserError
 from rag_lib.cli import NOTEBOOKS, main
@@ -30,7 +30,6 @@ from rag_lib.figures import charts
 from rag_lib.notebook import check_injected
 from rag_lib.notebook import execute as run_notebook
 from rag_lib.study import designs
-from rag_lib.synthetic import pretrained
 
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -100,7 +99,6 @@ def test_make_study_leaves_each_notebook_executed_and_its_figures(name, figures,
         assert str(path) not in executed.read_text(encoding="utf-8")
     for figure in figures:
         assert (made.folder / "figures" / f"{figure}-mnist5k-smoke.png").stat().st_size > 1_000
-        assert f"{figure}-mnist5k-smoke.png" in made.printed
     images = [o.metadata.get("image/png", {}) for o in outputs_of(executed) if "image/png" in o.get("data", {})]
     assert images
     assert all(image.get("alt", "").endswith(".") for image in images)  # for those who do not see it
@@ -113,12 +111,6 @@ def test_a_bad_parameter_stops_a_notebook_with_one_line(tmp_path, results):
     assert error.value.ename == "UserError"
     assert "parameter 'amp' is unknown; this notebook has dataset, preset, seed, " in error.value.evalue
     assert error.value.traceback == [f"Error: {error.value.evalue}"]
-    assert not (results / "runs").exists()
-
-
-def test_a_bad_parameter_is_refused_before_any_work(execute, results):
-    with pytest.raises(UserError, match=r"\Agan.steps = 'ten' is str; it must be int.*\Z"):
-        execute(FILES[0], gan_steps="ten")
     assert not (results / "runs").exists()
 
 
@@ -249,7 +241,7 @@ def test_of_a_sessions_cells_the_last_that_sets_parameters_counts(cells, said, c
 
 
 def test_the_gallery_shows_a_pretrained_generator_without_training_one(execute, digits, results, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "generators")
+    monkeypatch.setattr(base, "GENERATORS", tmp_path / "generators")
     trained = study.run_gan(study.settings_for(preset="smoke"), digits)
     assert main(["publish", trained.id, "few_digits"]) == 0
     shutil.rmtree(trained.folder)
@@ -277,7 +269,7 @@ def test_the_reports_redraw_every_committed_figure(execute, results):
 
 @pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.stem)
 def test_the_reports_refuse_a_study_that_is_none(path, execute):
-    with pytest.raises(UserError, match="study 'few_digit' is unknown; did you mean few_digits"):
+    with pytest.raises(UserError, match="study = 'few_digit' is unknown; did you mean few_digits"):
         execute(path, studies=["few_digit"])
 
 

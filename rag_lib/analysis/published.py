@@ -1,9 +1,8 @@
 """The published studies by name: what results/studies.toml asks, and what the tables have of it, which is read only."""
 
-import difflib
 import inspect
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -105,8 +104,7 @@ class Study:
 
 def study(name: str) -> Study:
     """Return the published study of this name; raises `UserError` with the nearest one for an unknown one."""
-    if name not in registry():
-        raise UserError(f"study {_unknown(name, registry())}")
+    check_value("study", name, str, choices=tuple(registry()))
     return registry()[name]
 
 
@@ -129,11 +127,8 @@ def registry(path: Path = REGISTRY) -> dict[str, Study]:
                 raise UserError(f"{here} = {pair!r} must be two arms, such as {example}")
             for arm in pair:
                 other, _, own = arm.rpartition("/")
-                if other and other not in studies:
-                    raise UserError(f"{here}: study {_unknown(other, studies)}")
-                trained = studies[other or name].settings[0].arms
-                if own not in trained:
-                    raise UserError(f"{here}: arm {_unknown(own, trained)}")
+                check_value(f"{here}: study", other or name, str, choices=tuple(studies))
+                check_value(f"{here}: arm", own, str, choices=studies[other or name].settings[0].arms)
     return studies
 
 
@@ -141,8 +136,7 @@ def _entry(here: str, name: str, entry: Any) -> Study:
     """Return the study that an entry of the registry describes; raises `UserError`, which begins with `here`."""
     if not isinstance(entry, dict) or "design" not in entry:
         raise UserError(f"{here} {entry!r} must be a table with question, asked, design and the design's parameters")
-    if entry["design"] not in DESIGNS:
-        raise UserError(f"{here} design = {_unknown(entry['design'], DESIGNS)}")
+    check_value(f"{here} design", entry["design"], str, choices=tuple(DESIGNS))
     kinds = {"question": str, "asked": str, "design": str, "compare": dict}
     own = [key for key in inspect.signature(DESIGNS[entry["design"]]).parameters if key not in ("make", "parameters")]
     for key in ("question", "asked", *own):
@@ -150,18 +144,11 @@ def _entry(here: str, name: str, entry: Any) -> Study:
             raise UserError(f"{here} {key} is missing")
     known = [*kinds, *own, *inspect.signature(resolve).parameters]
     for key, value in entry.items():
-        if key not in known:
-            raise UserError(f"{here} {_unknown(key, known)}")
+        check_value(f"{here} key", key, str, choices=tuple(known))
         if key in kinds:
             check_value(f"{here} {key}", value, kinds[key])
     of_study = {key: value for key, value in entry.items() if key in kinds}
     return Study(name, **of_study, parameters={key: value for key, value in entry.items() if key not in kinds})
-
-
-def _unknown(name: Any, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name).lower(), known, 1)
-    guess = f"did you mean {close[0]}? " if close else ""
-    return f"{name!r} is unknown; {guess}choose one of {', '.join(known)}"
 
 
 def table(name: str) -> pd.DataFrame:

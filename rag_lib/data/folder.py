@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -32,7 +31,12 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
     classes and for images that cannot be read (the first ten by name).
     """
     cache = results_dir() / "cache" / f"pixels-{fingerprint[:16]}-{channels}x{size}-v{DECODER}.safetensors"
-    kept = cached(cache)
+    kept = None
+    if cache.exists():
+        try:
+            kept = load_weights(cache)
+        except UserError as e:
+            print(f"{e}; the images are decoded again", file=sys.stderr)
     if kept is None:
         pixels, order, unusable = {}, {}, []
         with files_of(path) as files:
@@ -66,17 +70,6 @@ def read(path: str | Path, channels: int, size: int, fingerprint: str) -> tuple[
         for split in ("train", "test")
     )
     return train, test
-
-
-def cached(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Return a file's decoded images and their classes; None where it is missing or, with a line, damaged."""
-    if not path.exists():
-        return None
-    try:
-        return load_weights(path)
-    except UserError as e:
-        print(f"{e}; the images are decoded again", file=sys.stderr)
-        return None
 
 
 def fingerprint(path: str | Path) -> str:

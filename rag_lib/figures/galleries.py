@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from rag_lib.base import ROOT, UserError, results_dir
+from rag_lib.base import ROOT, results_dir
 from rag_lib.data.images import Images
 from rag_lib.figures.charts import SMALL, wrapped
 from rag_lib.runtime.files import room_for, write_whole
@@ -188,12 +188,8 @@ def save_images(images: Images, name: str) -> Path:
 
 
 def load_images(name: str) -> Images:
-    """Return the images that `save_images` wrote, or published ones; raises `UserError` where there are none."""
-    own, published = (folder / f"{name}.png" for folder in (results_dir() / "samples", PUBLISHED))
-    path = own if own.exists() else published
-    if not path.exists():
-        raise UserError(f"{path} does not exist; notebook 02_gallery writes it")
-    with Image.open(path) as picture:
+    """Return published images, as `save_images` wrote them."""
+    with Image.open(PUBLISHED / f"{name}.png") as picture:
         card = json.loads(picture.text["rag_lib"])
         size, n = picture.height, len(card["y"])
         x = torch.from_numpy(np.array(picture).reshape(size, n, size, -1)).permute(1, 3, 0, 2).contiguous()

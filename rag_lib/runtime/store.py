@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import Tensor
 
-from rag_lib.base import UserError, check_value, results_dir
-from rag_lib.runtime.files import load_weights, locked, read_json, room_for, sha256, sweep, write_json
+from rag_lib.base import UserError, results_dir
+from rag_lib.runtime.files import locked, read_json, room_for, sha256, sweep, write_json
 from rag_lib.runtime.provenance import attempts_at, earlier_attempts, environment, merged
 from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import NUMERICS, as_dict, from_dict
@@ -39,18 +38,6 @@ class Run:
         # names such as 007 or NA are names, not numbers or gaps
         counts = pd.read_csv(self.folder / "confusion.csv", dtype={0: str}, keep_default_na=False)
         return counts.set_index(counts.columns[0]).rename_axis(None)
-
-    def predictions(self, name: str) -> Tensor:
-        """Return the class predicted for each image of `test` or `val`, in the order of the split: int64, N.
-
-        Raises `UserError` for a run of an earlier version, which did not keep them, and for any other name.
-        """
-        path = self.folder / "predictions.safetensors"
-        if not path.exists():
-            raise UserError(f"{self.id} predates the record of predictions; delete {self.folder} to compute it again")
-        kept, _ = load_weights(path)
-        check_value("name", name, str, choices=tuple(kept))
-        return kept[name].long()
 
     def closest(self) -> pd.DataFrame:
         """Each class's closest pair (of a quality run): indices of the generated and of the train image, distance."""

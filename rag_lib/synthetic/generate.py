@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import to_pil_image
 
-from rag_lib.base import UserError, check_value
+from rag_lib.base import UserError, check_value, pretrained_file, pretrained_names
 from rag_lib.classifiers.networks import build
 from rag_lib.classifiers.train import predict
 from rag_lib.data.images import Images
@@ -21,7 +21,6 @@ from rag_lib.runtime.files import load_weights
 from rag_lib.runtime.numerics import pick_device, rng
 from rag_lib.runtime.store import run_folder
 from rag_lib.settings.config import from_dict
-from rag_lib.synthetic.pretrained import pretrained_file, pretrained_names
 
 # Kernels round differently for different batch sizes, so every chunk has this one, the last as well.
 CHUNK = 256

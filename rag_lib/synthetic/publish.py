@@ -8,13 +8,12 @@ from pathlib import Path
 import torchvision
 from torchvision.transforms.functional import to_pil_image
 
-from rag_lib.base import UserError
+from rag_lib.base import UserError, pretrained_file
 from rag_lib.runtime.files import room_for, save_weights, write_whole
 from rag_lib.runtime.store import finished
 from rag_lib.settings.config import as_dict
 from rag_lib.synthetic.export import described, fidelity
 from rag_lib.synthetic.generate import generate, load_generator
-from rag_lib.synthetic.pretrained import pretrained_file
 
 MAX_BYTES = 2_000_000  # git keeps every version for ever
 

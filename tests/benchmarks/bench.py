@@ -19,14 +19,14 @@ from unittest import mock
 
 import pandas as pd
 import plain  # beside this file, as is costs
-from costs import checkpoint_seconds, data_seconds, operations, peak, profile, random_images, synchronize, workloads
+from costs import checkpoint_seconds, data_seconds, operations, peak, random_images, synchronize, workloads
 
 from rag_lib.base import results_dir
 from rag_lib.classifiers.train import train_classifier
 from rag_lib.gan.train import train_gan
 from rag_lib.runtime import steps
 from rag_lib.runtime.numerics import pick_device, pick_precision
-from rag_lib.runtime.provenance import environment
+from rag_lib.runtime.provenance import environment, processor
 from rag_lib.settings.config import ClassifierConfig, GanConfig
 
 TURN_SECONDS = 0.8
@@ -144,18 +144,16 @@ def main() -> None:
     if options.work:
         clock = Clock(TURN_SECONDS, 1, wait_for_turn, tell)
         return train(workloads()[options.work], options.loop, clock)  # until the input ends
-    rows, profiles = [], []
+    rows = []
     for name, config in workloads().items():
         if options.only not in name:
             continue
         rows.append(measure(name, config))
         print("\n".join(f"{key:>28}  {value}" for key, value in rows[-1].items()), end="\n\n", flush=True)
-        profiles.append(profile(name))
         if not options.only:  # after every row, so that an interrupted benchmark leaves what it has
-            machine = environment("auto") | {"cores": os.cpu_count()}
-            names = (f"bench_{machine['precision']}{part}" for part in ("", "_profile", "_provenance"))
-            write(results_dir(), **dict(zip(names, (rows, profiles, [machine]), strict=True)))
-    print(pd.DataFrame(profiles).to_string(index=False))
+            machine = environment("auto") | {"processor": f"{os.cpu_count()} cores, {processor()}"}
+            name = f"bench_{machine['precision']}"
+            write(results_dir(), **{name: rows, f"{name}_provenance": [machine]})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a step of each workload is made of: operations, data, checkpoints, and where its time goes."""
+"""What a step of each workload is made of: operations, data, checkpoints."""
 
 import statistics
 import tempfile
@@ -129,30 +129,3 @@ def checkpoint_seconds(config: GanConfig | ClassifierConfig) -> float:
     parts = {str(i): part for i, part in enumerate([*trained, *average])}
     with tempfile.TemporaryDirectory() as folder:
         return median_seconds(Steps(Path(folder), 1, parts, "", "").save, 3)
-
-
-KINDS = {  # what the parts of torch's profile do; any other is of the kind "rest"
-    "convolutions": "convolution",
-    "matrix products": "aten::mm aten::addmm aten::bmm",
-    "batch norm": "batch_norm",
-    "activations, pooling, sums": "relu threshold clamp pool sigmoid aten::add aten::mul aten::sum",
-    "casts and copies": "copy_ fill_ zero_ aten::cat",
-    "optimiser and average": "adam Optimizer _foreach",
-}
-
-
-def profile(name: str) -> dict[str, object]:
-    """Where a step's time goes: the share of each kind of operation in the profile of ten steps."""
-    step, _ = bare_step(workloads()[name])
-    for _ in range(3):
-        step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
-        for _ in range(10):
-            step()
-    shares = dict.fromkeys([*KINDS, "rest"], 0.0)
-    events = recorded.key_averages()
-    total = sum(event.self_cpu_time_total for event in events)
-    for event in events:
-        kind = next((kind for kind, names in KINDS.items() if any(n in event.key for n in names.split())), "rest")
-        shares[kind] += event.self_cpu_time_total / total
-    return {"what": name} | {kind: round(share, 3) for kind, share in shares.items()}

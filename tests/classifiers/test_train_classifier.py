@@ -12,7 +12,6 @@ from rag_lib.base import UserError
 from rag_lib.classifiers import train as classifiers
 from rag_lib.classifiers.train import confusion, load_classifier, predict
 from rag_lib.runtime.optim import adam
-from rag_lib.runtime.tables import clean_runs
 from rag_lib.settings.config import ClassifierConfig, GanConfig
 from rag_lib.study.conduct import milestones
 from rag_lib.study.resolve import resolve
@@ -32,30 +31,17 @@ def test_a_run_keeps_the_predictions_behind_its_accuracies_and_confusion(digits,
     assert run.metrics.keys() == {"val_accuracy", "test_accuracy"}
     assert stored.keys() == {"val", "test"}
     for name, kept in stored.items():
-        predicted = run.predictions(name)
         assert (kept.dtype, len(kept)) == (torch.uint8, len(images[name]))
-        assert float((predicted == images[name].y).double().mean()) == run.metrics[f"{name}_accuracy"]
-        assert torch.equal(predicted, predict(load_classifier(run, SMOKE, 10), images[name].x, SMOKE))
-    pd.testing.assert_frame_equal(run.confusion(), confusion(digits.test, run.predictions("test")))
-    with pytest.raises(UserError, match="name = 'generated' is unknown; choose one of test, val"):
-        run.predictions("generated")
+        assert float((kept == images[name].y).double().mean()) == run.metrics[f"{name}_accuracy"]
+        assert torch.equal(kept, predict(load_classifier(run, SMOKE, 10), images[name].x, SMOKE))
+    pd.testing.assert_frame_equal(run.confusion(), confusion(digits.test, stored["test"].long()))
 
 
 def test_predictions_of_more_classes_than_a_byte_has_values_are_kept_whole(digits):
     last = replace(digits.train, y=torch.full_like(digits.train.y, 299), classes=tuple(map(str, range(300))))
     run = train_classifier(replace(SMOKE, lr=1e-2), {"train": last, "test": last[:20]})
     assert run.metrics["test_accuracy"] == 1
-    assert run.predictions("test").tolist() == [299] * 20
-
-
-def test_a_run_that_predates_the_record_of_predictions_stays_finished(images):
-    run = train_classifier(SMOKE, images)
-    (run.folder / "predictions.safetensors").unlink()
-    older = train_classifier(SMOKE, {})
-    assert (older.reused, older.metrics) == (True, run.metrics)
-    assert clean_runs() == []
-    with pytest.raises(UserError, match=rf"\A{run.id} predates the record of predictions; delete .*{run.id} .*\Z"):
-        older.predictions("test")
+    assert load_file(run.folder / "predictions.safetensors")["test"].tolist() == [299] * 20
 
 
 def test_a_look_at_a_milestone_is_what_a_shorter_training_gives_and_changes_nothing(images, monkeypatch, results):

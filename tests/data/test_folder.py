@@ -228,18 +228,10 @@ def test_changed_content_has_another_fingerprint(tmp_path):
     for old, new in (("cat/0.png", "cat/zero.png"), ("cat/1.png", "dog/one.png"), ("cat", "lion")):
         (path / old).rename(path / new)
         keys.append(folder.fingerprint(path))
+    write(path, {"dog/2.png": encoded(noise(99))})
+    keys.append(folder.fingerprint(path))
     (path / "dog/3.png").unlink()
-    assert len({*keys, folder.fingerprint(path)}) == 5
-
-
-def test_changed_pixels_are_decoded_anew(tmp_path):
-    path = write(tmp_path / "own", photos())
-    before, _ = read(path, key=folder.fingerprint(path))
-    image = noise(0)
-    image[0, 0] ^= 1
-    write(path, {"cat/0.png": encoded(image)})
-    after, _ = read(path, key=folder.fingerprint(path))
-    assert (before.x != after.x).nonzero()[:, [0, 2, 3]].unique(dim=0).tolist() == [[0, 0, 0]]
+    assert len({*keys, folder.fingerprint(path)}) == 6
 
 
 def test_one_fingerprint_has_one_order(tmp_path):
@@ -510,12 +502,6 @@ def test_no_member_of_an_archive_is_written_outside(tmp_path, kind, name, monkey
         folder.fingerprint(path)
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["a note", path.name]
     assert not Path("/etc/evil.png").exists()
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_class_may_have_a_colon(tmp_path, kind):
-    """Regression: it was refused as a drive."""
-    assert read(packed(kind, tmp_path / "own", photos(("time: noon", "a: b"))))[0].classes == ("a: b", "time: noon")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic link", "hard link"])

@@ -209,10 +209,3 @@ def test_diff_augment_moves_and_recolours_and_passes_gradients():
     (gradient,) = torch.autograd.grad(seen.sum(), x)
     assert torch.isfinite(gradient).all()
     assert (gradient != 0).any(1).any(1).any(1).all()
-
-
-def test_diff_augment_depends_on_its_generator_alone():
-    x = torch.rand(8, 1, 28, 28)
-    one, two, other = (diff_augment(x, *draw_augmentation(8, 28, seeded(seed))) for seed in (1, 1, 2))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)

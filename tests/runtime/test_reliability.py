@@ -404,7 +404,7 @@ def test_a_run_without_its_weights_is_not_finished(digits, capsys):
     run = train_gan(resolve(preset="smoke").gan, digits.train)
     (run.folder / "generator.safetensors").unlink()
     assert list(list_runs()["state"]) == ["unfinished"]
-    assert main(["gallery", "--preset", "smoke"]) == 0
+    assert main(["train", "--preset", "smoke"]) == 0
 
 
 def test_what_a_kill_left_half_written_is_swept(digits, results):

@@ -111,31 +111,15 @@ def test_what_the_study_sets_itself_cannot_be_overridden(part, field):
     ("key", "value", "hint"),
     [
         ("gan.steps", True, "is bool; it must be int"),
-        ("gan.steps", 2.0, "is float; it must be int"),
         ("gan.lr", "1e-4", "is str; it must be float"),  # what YAML makes of 1e-4
         ("gan.lr", True, "is bool; it must be float"),
-        ("data.contrast", 0, "is int; it must be bool"),
-        ("gan.attention", None, "is NoneType; it must be str"),
-        ("gan.batch_size", 1, "must be at least 2"),
         ("gan.z_dim", 0, "must be at least 1"),
-        ("gan.lr", -1e-4, "must be at least 0"),
         ("gan.lr", float("nan"), "must be a finite number"),
-        ("cnn.lr", float("inf"), "must be a finite number"),
-        ("gan.lr_gamma", 1.01, "must be at least 0 and at most 1"),
-        ("gan.ema", 1.0, "at most 0.99999"),
-        ("gan.beta1", 1.0, "at most 0.999"),
-        ("classifier.weight_decay", -1, "must be at least 0"),
-        ("data.rotation", -0.5, "must be at least 0 and at most 180"),
         ("data.rotation", 180.5, "must be at least 0 and at most 180"),
-        ("data.split_seed", -1, "must be at least 0"),
         ("data.split_seed", 2**64, "at most"),  # more than PyTorch's generators take
         ("data.channels", 2, "choose one of 1, 3"),
-        ("data.stored_size", 64, "choose one of 28, 32"),
         ("data.size", 32, "larger than data.stored_size = 28"),
         ("gan.attention", "self", "choose one of spam, spam_per_channel, none"),
-        ("gan.loss", "wgan", "choose one of non_saturating, minimax"),
-        ("classifier.schedule", "linear", "choose one of step, cosine"),
-        ("classifier.stem", "mnist", "choose one of imagenet, cifar"),
     ],
 )
 def test_a_value_of_another_type_or_out_of_range_is_refused(key, value, hint):
@@ -150,12 +134,8 @@ def test_a_value_of_another_type_or_out_of_range_is_refused(key, value, hint):
     ("key", "value"),
     [
         ("gan.lr", 1),  # an integer where a float is asked for
-        ("data.rotation", 0),
         ("data.rotation", 180),
-        ("gan.lr_gamma", 1),
-        ("gan.batch_size", 2),
         ("gan.steps", 1),
-        ("data.contrast", False),
     ],
 )
 def test_an_override_within_its_bounds_is_taken(key, value):

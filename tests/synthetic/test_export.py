@@ -9,10 +9,9 @@ import torch
 import torchvision
 from PIL import Image
 
-from rag_lib import data, study
+from rag_lib import base, data, study
 from rag_lib.cli import main
 from rag_lib.runtime.files import load_weights, save_weights, sha256
-from rag_lib.synthetic import pretrained
 from rag_lib.synthetic.export import fidelity
 from rag_lib.synthetic.generate import generate, load_generator
 
@@ -38,7 +37,7 @@ def test_the_exported_images_are_the_generated_ones_and_read_back(gan, tmp_path)
 @pytest.fixture
 def generators(tmp_path, monkeypatch):
     """A folder of generators that come with the study."""
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "generators")
+    monkeypatch.setattr(base, "GENERATORS", tmp_path / "generators")
     return tmp_path / "generators"
 
 
@@ -162,9 +161,9 @@ def test_what_cannot_be_written_is_refused_and_leaves_all_as_it_was(
 
 
 def test_the_generators_of_the_study_are_small_and_those_of_their_cards():
-    assert pretrained.pretrained_names()
-    for name in pretrained.pretrained_names():
-        file = pretrained.pretrained_file(name)
+    assert base.pretrained_names()
+    for name in base.pretrained_names():
+        file = base.pretrained_file(name)
         assert file.stat().st_size < 2e6
         assert f"SHA-256 `{sha256(file)}`" in file.with_suffix(".md").read_text()
 
