@@ -18,7 +18,7 @@ help:  ## list the targets
 	@echo 'make study DATASET=mnist PRESET=paper ARGS="--set gan.attention=none"'
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Error: Python 3.11 or newer is needed; this is " + sys.version)'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11, 4) or sys.exit("Error: Python 3.11.4 or newer is needed; this is " + sys.version)'
 	@echo 'Installing into .venv: a few minutes, and several gigabytes where pip takes a CUDA build of PyTorch (see README.md)'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[timm,dev]'
@@ -62,7 +62,7 @@ EXECUTE = $(PY) -m papermill $(1) $(1) && $(PY) $(STRIP) $(1)
 figures: $(READY)  ## redraw notebooks 06 and 07 and every committed figure from the published results (nothing is trained)
 	for notebook in $(REPORTS); do $(call EXECUTE,"$$notebook") || exit 1; done
 
-docs: $(READY)  ## print every number of README.md and docs/ anew from the published results
+docs: $(READY)  ## print the generated blocks of README.md and docs/ anew from the published results
 	$(PY) -m cogapp -r -P -I tools -p "import docs, results" README.md README.zh-CN.md docs/*.md
 
 # The runs are computed before the notebooks, so that no progress line ends up in what is committed.

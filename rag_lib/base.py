@@ -67,7 +67,7 @@ def check_value(name: str, value: Any, kind: type, choices=(), low=None, high=No
         hint = hint.get(kind, "") if isinstance(value, str) else ""
         raise UserError(f"{name} = {value!r} is {type(value).__name__}; it must be {kind.__name__}{hint}")
     if choices and value not in choices:
-        close = difflib.get_close_matches(str(value).lower(), map(str, choices), 1)
+        close = difflib.get_close_matches(value.lower(), choices, 1) if kind is str else []
         guess = f"did you mean {close[0]}? " if close else ""
         raise UserError(f"{name} = {value!r} is unknown; {guess}choose one of {', '.join(map(str, choices))}")
     if kind is float and not math.isfinite(value):

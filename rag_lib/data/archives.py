@@ -1,5 +1,6 @@
 """The files of a folder, a zip or a tar, alike: an archive is unpacked into a temporary folder."""
 
+import errno
 import lzma
 import os
 import tarfile
@@ -27,8 +28,8 @@ DAMAGED = (OSError, EOFError, RuntimeError, UnicodeDecodeError, tarfile.TarError
 def files_of(path: str | Path) -> Iterator[Files]:
     """Give each file of a folder, a zip or a tar by its name: relative, with slashes; a folder's name ends with one.
 
-    None for what is no file: a link that leads to none, or a device. A relative path starts at the repository.
-    Raises `UserError`, also where one of the files cannot be read.
+    None for what is no file: a link that leads to none or, in a folder, a device. A relative path starts at the
+    repository. Raises `UserError`, also where one of the files cannot be read.
     """
     path = ROOT / os.path.expanduser(path)
     with tempfile.TemporaryDirectory(prefix="rag_lib-") as room:
@@ -37,8 +38,11 @@ def files_of(path: str | Path) -> Iterator[Files]:
                 unpack(path, room)
             yield dict(below(path if path.is_dir() else Path(room)))
         except (*DAMAGED, zlib.error) as e:
+            if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f"{path} finds no room in {room}; make room, or set TMPDIR to another folder") from e
             raise UserError(
-                f"{path} cannot be read ({e}); it may be damaged, protected, or have names that are no UTF-8"
+                f"{path} cannot be read ({e}); if it is damaged, protected, or has links that lead out or names that "
+                "are no UTF-8, unpack it yourself and give the folder"
             ) from e
 
 

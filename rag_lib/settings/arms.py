@@ -58,7 +58,7 @@ def parse_arm(spec: str) -> tuple[str, float, int]:
             return name, share, TIMES
         if takes == "times" and number.isdecimal() and 1 <= (times := int(number)) <= MOST_TIMES:
             return name, SHARE, times
-    many = " and ".join(name for name, arm in ARMS.items() if arm.takes == "times")
+    many = ", ".join(name for name, arm in ARMS.items() if arm.takes == "times")
     raise UserError(
         f"arm = {spec!r} is unknown; mixed takes a share of generated images, as in mixed:0.25; {many} "
         f"take how many times as many, from 1 to {MOST_TIMES}, as in mixed_add:10; the others take none"

@@ -91,7 +91,7 @@ class ClassifierConfig(Checked):
     gan: GanConfig | None = None  # the generator of the arm's synthetic images; None: the arm needs none
     arm: str = setting("original", choices=tuple(ARMS))  # the group of images it learns from
     share: float = setting(SHARE, low=0, high=1, added=True)  # of generated images in the arm `mixed`
-    # generated images a real one in `generated` and `mixed_add`
+    # generated images a real one in `generated`, `mixed_add` and `mixed_add_centred`
     times: int = setting(TIMES, low=1, high=MOST_TIMES, added=True)
     model: str = "cnn"  # one of CLASSIFIERS, or timm:NAME
     stem: str = setting("imagenet", choices=("imagenet", "cifar"))  # of a ResNet: stride 4, or 3 x 3 at full size

@@ -27,7 +27,7 @@ def compose(config: ClassifierConfig, real: Images, synthetic: Images | None) ->
     `generated_shuffled` must teach nothing; what tells `original_plain` from `original`, `preprocessing` takes away.
     Since a generator does not run dry, `generated` and `mixed_add` can have `times` as many generated images;
     `mixed_add` then has each real one `times`, too, so that half of what is seen stays real.
-    `mixed_add_centred` moves each generated image to where real ones lie: shifted ones can teach by their shift alone.
+    `mixed_add_centred` is `mixed_add` with each generated image moved to where real ones lie, digits on black.
     `balanced` adds as many generated images of each class as it has fewer than the largest; in `oversampled`, its
     control, real ones of the class, repeated, take their place.
     Real images that are left out are left out class by class. Synthetic images that were generated at the crop's size

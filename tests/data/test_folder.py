@@ -1,5 +1,6 @@
 """Own images: how they lie, what is left out, what their pixels become, and what is refused by name."""
 
+import errno
 import gzip
 import io
 import os
@@ -169,7 +170,7 @@ def test_a_zips_names_are_utf8_though_it_does_not_say_so_or_refused(tmp_path):
         for stand_in, label in names.items():
             replaced(path, f"{stand_in}/".encode(), f"{label}/".encode(encoding))
     assert read(tmp_path / "utf-8.zip")[0].classes == ("狗", "猫")
-    with refused("gbk.zip", "names that are no UTF-8"):
+    with refused("gbk.zip", "names that are no UTF-8, unpack it yourself"):
         read(tmp_path / "gbk.zip", key="another")
 
 
@@ -482,6 +483,15 @@ def test_a_tar_that_is_damaged_between_two_images_is_refused(tmp_path, compress,
     path.write_bytes(compress(data[:at] + (b"\xff" * 512 + data[at + 512 :]) * kept))
     with refused(path, "damaged"):
         read(path)
+
+
+def test_an_archive_that_finds_no_room_says_so(tmp_path, monkeypatch):
+    """Regression: it was said to be damaged."""
+    path = packed("tar", tmp_path / "own", photos())
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(tarfile.TarFile, "extractall", lambda *_, **__: (_ for _ in ()).throw(full))
+    with refused(path, "finds no room in", "set TMPDIR"):
+        folder.fingerprint(path)
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):
