@@ -12,7 +12,7 @@ from rag_lib.analysis import answers, tables, words
 from rag_lib.analysis.answers import claim, compared, verdict, worth
 from rag_lib.analysis.paper import TABLE_1
 from rag_lib.analysis.published import BY, registry, study
-from rag_lib.analysis.statistics import contrasts, estimate
+from rag_lib.analysis.statistics import MIN_REPLICATES, contrasts, estimate
 
 ANSWER_ZH = (
     "**我们未能使论文的做法产生益处。** 用生成图像替换 MNIST 的一半数字，"
@@ -20,7 +20,7 @@ ANSWER_ZH = (
     "在 100 个真实数字的每一个旁加十个生成数字（生成器用 DiffAugment 训练）提高 {ten} 个百分点，"
     "相当于多约 {ten_worth} 个有标签的数字；而不用 GAN、把这 100 个数字随机平移至多两个像素，"
     "提高 {shift}，相当于多约 {shift_worth} 个。"
-    "按论文自己的 50,000 步（{n} 次抽取，尚不足以下结论），替换一半使其下降 {paper} 个百分点。"
+    "按论文自己的 50,000 步（{n} 次抽取{few}），替换一半使其下降 {paper} 个百分点。"
 )
 
 
@@ -32,7 +32,8 @@ def answer() -> None:
 
 def answer_zh() -> None:
     """Print the answer in Chinese."""
-    print(ANSWER_ZH.format(**answers.facts()))
+    facts = answers.facts()
+    print(ANSWER_ZH.format(**facts, few="，尚不足以下结论" if int(facts["n"]) < MIN_REPLICATES else ""))
 
 
 HEADINGS = "classifier, steps, paper: original, mixed, generated, ours: original, mixed, generated, mixed_add, draws"

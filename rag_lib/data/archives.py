@@ -21,7 +21,9 @@ SYSTEM = {
     *("__macosx", "__pycache__", "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
     *("$recycle.bin", "recycler", "system volume information", "lost+found"),
 }
+# what the readers of archives raise for damaged, protected and odd ones
 DAMAGED = (OSError, EOFError, RuntimeError, UnicodeDecodeError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError)
+DAMAGED += (zlib.error,)
 
 
 @contextmanager
@@ -34,36 +36,40 @@ def files_of(path: str | Path) -> Iterator[Files]:
     path = ROOT / os.path.expanduser(path)
     with tempfile.TemporaryDirectory(prefix="rag_lib-") as room:
         try:
-            if not path.is_dir():
-                unpack(path, room)
-            yield dict(below(path if path.is_dir() else Path(room)))
-        except (*DAMAGED, zlib.error) as e:
-            if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"{path} finds no room in {room}; make room, or set TMPDIR to another folder") from e
-            raise UserError(
-                f"{path} cannot be read ({e}); if it is damaged, protected, or has links that lead out or names that "
-                "are no UTF-8, unpack it yourself and give the folder"
-            ) from e
+            folder = path if path.is_dir() else unpacked(path, Path(room))
+            yield dict(below(folder))
+        except OSError as e:
+            raise UserError(f"{path} cannot be read ({e}); make its files readable to you") from e
 
 
-def unpack(path: Path, folder: str) -> None:
+def unpacked(path: Path, room: Path) -> Path:
+    """Unpack a zip or a tar into the folder `room`, and return this; raises `UserError`."""
     if not path.exists():
         raise UserError(f"{path} does not exist; give a folder, a zip or a tar with one subfolder a class")
-    if tarfile.is_tarfile(path):
-        with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")  # which refuses what leads out of the archive
-            # tarfile takes a broken header for the end, and reads no compressed file to its checksum
-            archive.fileobj.seek(archive.offset)
-            if archive.fileobj.read(512) != bytes(512):
-                raise tarfile.ReadError("it has no end")
-            while archive.fileobj.read(1 << 20):
-                pass
-    elif zipfile.is_zipfile(path):
-        # many archivers write UTF-8 without saying so
-        with zipfile.ZipFile(path, metadata_encoding="utf-8") as archive:
-            archive.extractall(folder)
-    else:
-        raise UserError(f"{path} is no folder, zip or tar of images, or it is damaged")
+    try:
+        if tarfile.is_tarfile(path):
+            with tarfile.open(path) as archive:
+                archive.extractall(room, filter="data")  # which refuses what leads out of the archive
+                # tarfile takes a broken header for the end, and reads no compressed file to its checksum
+                archive.fileobj.seek(archive.offset)
+                if archive.fileobj.read(512) != bytes(512):
+                    raise tarfile.ReadError("it has no end")
+                while archive.fileobj.read(1 << 20):
+                    pass
+        elif zipfile.is_zipfile(path):
+            # many archivers write UTF-8 without saying so
+            with zipfile.ZipFile(path, metadata_encoding="utf-8") as archive:
+                archive.extractall(room)
+        else:
+            raise UserError(f"{path} is no folder, zip or tar of images, or it is damaged")
+    except DAMAGED as e:
+        if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{path} finds no room in {room}; make room, or set TMPDIR to another folder") from e
+        raise UserError(
+            f"{path} cannot be read ({e}); if it is damaged, protected, or has links that lead out or names that are "
+            "no UTF-8, unpack it yourself and give the folder"
+        ) from e
+    return room
 
 
 def below(folder: Path, name: str = "", above: tuple[Path, ...] = ()) -> Iterator[tuple[str, Path | None]]:

@@ -1,4 +1,4 @@
-"""How the scheduler scales: `python tests/benchmarks/grid.py`, a minute.
+"""How the scheduler scales: `python tests/benchmarks/grid.py`, half a minute.
 
 A study's plan as simulated work, of seconds that pass, by as many workers as a machine might have.
 """

@@ -9,10 +9,10 @@ import torch
 
 from rag_lib import study
 from rag_lib.classifiers.train import load_classifier
-from rag_lib.data.images import stratified_split
+from rag_lib.data.images import Images, stratified_split
 from rag_lib.data.preprocess import preprocess
 from rag_lib.study.resolve import resolve
-from rag_lib.synthetic.quality import distances, features, look, memorisation, neighbourhoods
+from rag_lib.synthetic.quality import centre_spread, distances, features, look, memorisation, neighbourhoods
 
 # a minute's training is not needed for features that tell digits from noise
 SETTINGS = resolve(preset="smoke", overrides={"cnn.steps": 60, "cnn.lr": 5e-3, "classifier.batch_size": 64})
@@ -53,6 +53,13 @@ def test_the_distance_of_a_set_to_itself_is_nil(judge):
     found = distances(judge.train, judge.train)
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-2)
     assert (found["precision"], found["recall"], found["coverage"]) == (1, 1, 1)
+
+
+def test_the_spread_of_centres_is_in_pixels(digits):
+    """One digit, a row up, in place and a row down: a deviation of 1 in the rows, of 0 in the columns."""
+    one = digits.val.x[:1]
+    moved = Images(torch.cat([one.roll(i, 2) for i in (-1, 0, 1)]), torch.zeros(3).long(), ("digit",))
+    assert centre_spread(moved) == pytest.approx(0.5**0.5, abs=1e-4)
 
 
 def test_neighbourhoods_computed_by_hand():
