@@ -3,6 +3,11 @@
 Ours and its rivals run in a process each and take turns, a few steps at a time, so that all see the same
 moods of the machine; nothing else should be running. Speeds are medians over the turns. Images are random
 pixels: the time of a step does not depend on what they show.
+
+A processor with AVX-512 measures as if it had AVX2 alone, and so no bfloat16, by
+
+    export ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2
+    python tests/benchmarks/bench.py --precision fp32
 """
 
 import argparse
@@ -83,9 +88,9 @@ def train(config: GanConfig | ClassifierConfig, loop: str, counter: Clock) -> No
             train_classifier(config, {"train": images}, Path(folder))
 
 
-def race(name: str, *loops: str) -> dict[str, float]:
+def race(name: str, precision: str, *loops: str) -> dict[str, float]:
     """Seconds a step (the median over the turns) of each loop on workload `name`."""
-    command = [sys.executable, __file__, "--work", name, "--loop"]
+    command = [sys.executable, __file__, "--precision", precision, "--work", name, "--loop"]
     processes = {
         loop: subprocess.Popen([*command, loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for loop in loops
@@ -110,7 +115,7 @@ def measure(name: str, config: GanConfig | ClassifierConfig) -> dict[str, object
     rivals = ["plain", *(["plain_bf16"] if precision == "bf16" else [])]  # emulated it is 25 times as slow
     rivals += ["ignite"] if isinstance(config, ClassifierConfig) else []
     before = peak(precision)
-    seconds = race(name, "ours", *rivals)
+    seconds = race(name, precision, "ours", *rivals)
     top = (before + peak(precision)) / 2
     achieved = operations(config) / seconds["ours"]
     speeds = {f"{loop}_images_per_s": round(config.batch_size / s, 1) for loop, s in seconds.items()}
@@ -138,20 +143,23 @@ def write(results: Path, **tables: list[dict[str, object]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="workloads whose name contains this; no table is written")
+    text = "that our loops compute in (default: auto, bf16 where the processor computes in it)"
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help=text)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--loop", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         clock = Clock(TURN_SECONDS, 1, wait_for_turn, tell)
-        return train(workloads()[options.work], options.loop, clock)  # until the input ends
+        return train(workloads(options.precision)[options.work], options.loop, clock)  # until the input ends
+    held = f" held to {isa}" if (isa := os.environ.get("ONEDNN_MAX_CPU_ISA")) else ""
     rows = []
-    for name, config in workloads().items():
+    for name, config in workloads(options.precision).items():
         if options.only not in name:
             continue
         rows.append(measure(name, config))
         print("\n".join(f"{key:>28}  {value}" for key, value in rows[-1].items()), end="\n\n", flush=True)
         if not options.only:  # after every row, so that an interrupted benchmark leaves what it has
-            machine = environment("auto") | {"processor": f"{os.cpu_count()} cores, {processor()}"}
+            machine = environment(options.precision) | {"processor": f"{os.cpu_count()} cores, {processor()}{held}"}
             name = f"bench_{machine['precision']}"
             write(results_dir(), **{name: rows, f"{name}_provenance": [machine]})
 

@@ -29,8 +29,8 @@ MNIST = DataConfig(dataset="mnist")
 CIFAR = DataConfig(dataset="cifar10", channels=3, stored_size=32)
 
 
-def workloads() -> dict[str, GanConfig | ClassifierConfig]:
-    """What is measured, by the name that the table gives it."""
+def workloads(precision: str = "auto") -> dict[str, GanConfig | ClassifierConfig]:
+    """What is measured, by the name that the table gives it; `precision`: fp32, bf16 or auto."""
     found: dict[str, GanConfig | ClassifierConfig] = {}
     for shapes, data in (("MNIST", MNIST), ("CIFAR-10", CIFAR)):
         found[f"GAN, {shapes}"] = GanConfig(data=data, ema=0.995)
@@ -40,7 +40,7 @@ def workloads() -> dict[str, GanConfig | ClassifierConfig]:
         found[f"{name}, imagenet stem, MNIST"] = ClassifierConfig(data=MNIST, model=name)
     for name in ("resnet18", "resnet34"):
         found[f"{name}, cifar stem, CIFAR-10"] = ClassifierConfig(data=CIFAR, model=name, stem="cifar")
-    return found
+    return {name: replace(config, precision=precision) for name, config in found.items()}
 
 
 def random_images(config: DataConfig) -> Images:
