@@ -36,8 +36,8 @@ def add_study_options(sub: argparse.ArgumentParser, command: str) -> None:
     if command == "low_data":
         sub.add_argument("--n-real", default="100,600", help="real images in total, commas between (default: 100,600)")
     if command == "ablation":
-        text = f"commas between them (default: {','.join(designs.ABLATION)})"
-        sub.add_argument("--factors", default=",".join(designs.ABLATION), help=text)
+        text = f"of {', '.join(designs.ABLATION)}; commas between them (default: attention,output)"
+        sub.add_argument("--factors", default="attention,output", help=text)
 
 
 def add_engine_options(sub: argparse.ArgumentParser) -> None:

@@ -193,7 +193,9 @@ def test_provenance_names_the_gpu(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "precision"), [("GAN, D with spectral norm, MNIST", "auto"), ("cnn, CIFAR-10", "fp32")])
+@pytest.mark.parametrize(
+    ("name", "precision"), [("GAN, D with spectral norm, MNIST", "auto"), ("cnn, CIFAR-10", "fp32")]
+)
 def test_a_workload_is_measured_against_its_rivals(name, precision, gpu, monkeypatch):
     monkeypatch.setattr(gpu.bench, "TURNS", 1)
     row = gpu.bench.measure(name, gpu.bench.workloads(precision)[name])

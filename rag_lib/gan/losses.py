@@ -34,6 +34,15 @@ def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
     return -fake_logits.mean()
 
 
+def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
+    """E[|dl(x)/dx|^2] / 2 at real images, the zero-centred gradient penalty R1 (Mescheder et al. 2018). A scalar.
+
+    Where G is right, D has no slope left to push it away again. `real` (N x C x H x W) requires gradients.
+    """
+    (slope,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
+    return slope.float().square().sum((1, 2, 3)).mean() / 2
+
+
 # by the config's `loss`: what D and what G minimises
 LOSSES = {
     "minimax": (discriminator_loss, minimax_loss),

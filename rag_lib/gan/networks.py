@@ -136,8 +136,8 @@ class Discriminator(nn.Module):
         Conv 3, norm, ...  N x 4w x 4 x 4
         Conv 4             N x 1 x 1 x 1
     The label enters by projection (Miyato and Koyama 2018): its embedding times the features' sum. The norm
-    is batch norm, or (`d_norm`: `spectral`) none, with every weight divided by its largest singular value
-    (Miyato et al. 2018).
+    is batch norm (`d_norm`: `batch`) or none; with `spectral` every weight is divided by its largest singular
+    value (Miyato et al. 2018).
     """
 
     def __init__(self, config: GanConfig, n_classes: int):

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from rag_lib.data.images import Images, concat, topping_up
 from rag_lib.data.preprocess import draw_preprocessing, preprocess
-from rag_lib.gan.losses import LOSSES, diff_augment, draw_augmentation
+from rag_lib.gan.losses import LOSSES, diff_augment, draw_augmentation, r1_penalty
 from rag_lib.gan.networks import Discriminator, Generator
 from rag_lib.gan.watch import Watch, diversity
 from rag_lib.runtime.files import load_weights, save_weights, write_whole
@@ -81,12 +81,12 @@ def train_gan(
 
     def iterate(images: Tensor, z: Tensor, lr: Tensor, colours=(), shifts=(), **preprocessing: Tensor):
         real = preprocess(train.x[images], config.data, **preprocessing).contiguous(memory_format=torch.channels_last)
-        for optimizer in (adam_g, adam_d):
-            set_lr(optimizer, lr)
+        set_lr(adam_g, lr)
+        set_lr(adam_d, lr * config.d_lr_factor)
         augment = [partial(diff_augment, colour=c, shift=s) for c, s in zip(colours, shifts, strict=True)]
         with autocast(precision, device):
             y, losses = train.y[images], LOSSES[config.loss]
-            values = gan_step(G, D, adam_g, adam_d, real, y, z, losses, augment or NO_AUGMENTATION)
+            values = gan_step(G, D, adam_g, adam_d, real, y, z, losses, augment or NO_AUGMENTATION, config.r1)
         update_average(average, G, config.ema)
         return values
 
@@ -121,22 +121,25 @@ def train_gan(
 
 
 def gan_step(
-    G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, augment=NO_AUGMENTATION
+    G, D, adam_g, adam_d, real: Tensor, y: Tensor, z: Tensor, losses, augment=NO_AUGMENTATION, r1: float = 0.0
 ) -> dict[str, Tensor]:
     """One iteration of Eq. 1: D learns to tell `real` from G(z), then G learns to be taken for real.
 
     `real`: N x C x H x W in [-1, 1]; `y`: the labels of both the real and the generated images; `z`:
     N x z_dim; `losses`: D's and G's, on logits; `augment`: how D's real and generated images, and G's generated ones,
-    reach D. Returns scalars: the two losses, the mean probabilities D(x) and D(G(z)), and the `diversity` of the
-    generated images, of all classes and lowest.
+    reach D; `r1`: the weight of `r1_penalty` in D's loss. Returns scalars: the two losses, the mean probabilities D(x)
+    and D(G(z)), and the `diversity` of the generated images, of all classes and lowest.
     """
     discriminator_loss, generator_loss = losses
     augment_real, augment_fake, augment_for_g = augment
     D.requires_grad_(True)  # a step that was interrupted leaves it without
     fake = G(z, y)
 
-    real_logits, fake_logits = discriminate(D, augment_real(real), augment_fake(fake.detach()), y)
+    seen = augment_real(real).requires_grad_(r1 > 0)
+    real_logits, fake_logits = discriminate(D, seen, augment_fake(fake.detach()), y)
     loss_d = discriminator_loss(real_logits, fake_logits)
+    if r1 > 0:
+        loss_d = loss_d + r1 * r1_penalty(real_logits, seen)
     adam_d.zero_grad()
     loss_d.backward()
     adam_d.step()

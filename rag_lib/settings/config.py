@@ -52,9 +52,10 @@ class GanConfig(Checked):
     width: int = setting(64, low=4)  # channels of the generator's third and the discriminator's first layer
     attention: str = setting("spam", choices=("spam", "spam_per_channel", "none", "cbam", "se"))  # after three DConvs
     residual: bool = setting(True, added=True)  # S * X + X (Eq. 3); False: S * X
-    d_norm: str = setting("batch", choices=("batch", "spectral"))  # in the discriminator
+    d_norm: str = setting("batch", choices=("batch", "spectral", "none"))  # in the discriminator
     g_norm: str = setting("batch", choices=("batch", "conditional"), added=True)  # in the generator
     loss: str = setting("non_saturating", choices=("non_saturating", "minimax", "hinge"))  # Eq. 1, or the hinge loss
+    r1: float = setting(0.0, low=0, added=True)  # weight of the squared gradient of D's logit at real images
     oversample: bool = setting(False, added=True)  # images of rare classes are seen as often as those of frequent ones
     diff_augment: bool = setting(False, added=True)  # D sees moved and recoloured images, real and generated alike
     # how generated images get labels: an input of both networks; a generator a class; or an unconditional
@@ -65,6 +66,7 @@ class GanConfig(Checked):
     steps: int = setting(50_000, low=1)  # iterations
     batch_size: int = setting(64, low=2)  # images an iteration
     lr: float = setting(1e-4, low=0)  # at the start
+    d_lr_factor: float = setting(1.0, low=0, added=True)  # D's rate over G's: two time scales
     schedule: str = setting("step", choices=("step", "cosine", "triangle"))  # how the rate falls
     lr_step: int = setting(2_500, low=1)  # iterations between two decays; the paper gives gamma only
     lr_gamma: float = setting(0.85, low=0, high=1)  # what each decay multiplies the rate by

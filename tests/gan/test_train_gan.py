@@ -71,7 +71,8 @@ def test_the_watch_sees_the_diversity_of_what_is_saved(digits):
     assert history["diversity_saved"].notna().all()
 
 
-def test_one_step_is_the_plain_textbook_step():
+@pytest.mark.parametrize("r1", [0.0, 30.0])
+def test_one_step_is_the_plain_textbook_step(r1):
     """Against separate backward passes written out, with plain Adam and D's gradients computed in G's step too."""
     config = replace(SMOKE, width=4)
     torch.manual_seed(0)
@@ -79,11 +80,14 @@ def test_one_step_is_the_plain_textbook_step():
     G2, D2 = copy.deepcopy(G), copy.deepcopy(D)
     real, y, z = torch.rand(8, 1, 28, 28) * 2 - 1, torch.arange(8), torch.randn(8, 100)
     adam = [torch.optim.Adam(m.parameters(), 1e-3, (0.5, 0.999), weight_decay=1e-4) for m in (G, D, G2, D2)]
-    gan_step(G, D, adam[0], adam[1], real, y, z, LOSSES["non_saturating"])
+    gan_step(G, D, adam[0], adam[1], real, y, z, LOSSES["non_saturating"], r1=r1)
 
+    real.requires_grad_()
     fake = G2(z, y)
-    loss = -D2(real, y).sigmoid().log().mean() - (1 - D2(fake.detach(), y).sigmoid()).log().mean()
-    loss.backward()
+    logits = D2(real, y)
+    slope = torch.autograd.grad(logits, real, torch.ones(8), create_graph=True)[0]
+    loss = -logits.sigmoid().log().mean() - (1 - D2(fake.detach(), y).sigmoid()).log().mean()
+    (loss + r1 / 2 * (slope**2).sum() / 8).backward()
     adam[3].step()
     adam[2].zero_grad()
     (-D2(fake, y).sigmoid().log().mean()).backward()
@@ -115,6 +119,8 @@ def test_after_a_step_that_was_interrupted_every_parameter_learns():
         {"steps": 13, "batch_size": 16},  # more than there are images
         *({"attention": name} for name in ATTENTION if name != "spam"),
         {"diff_augment": True},
+        {"r1": 0.1, "d_norm": "spectral", "diff_augment": True},
+        {"r1": 0.1, "d_norm": "none", "precision": "bf16"},
     ],
     ids=str,
 )
@@ -123,6 +129,14 @@ def test_every_loss_precision_and_attention_trains(digits, changes):
     run = train_gan(config, digits.train[:10])
     assert run.environment()["precision"] == config.precision
     assert run.history()["step"].iloc[-1] == config.steps
+
+
+def test_the_discriminator_may_have_its_own_rate(digits):
+    """D's loss of the first iteration is what it was before D's step, G's is by what D became."""
+    config = replace(SMOKE, steps=1, ema=0.0)
+    runs = [train_gan(replace(config, d_lr_factor=factor), digits.train[:10]) for factor in (0.0, 1.0, 4.0)]
+    assert len({run.metrics["loss_d"] for run in runs}) == 1
+    assert len({run.metrics["loss_g"] for run in runs}) == 3
 
 
 def test_oversampling_shows_rare_classes_as_often_as_frequent_ones(digits):

@@ -53,7 +53,7 @@ def test_one_by_one_or_in_one_go_the_tables_are_the_same_bytes(results, monkeypa
 def test_figures_of_other_sizes_factors_or_replicates_have_other_names():
     """Regression: 04 and 05 wrote the same files whatever was compared, committed ones among them."""
     sizes = [low_data(n, replicates=r, **SMOKE) for n, r in (([50, 100], 1), ([50, 60], 1), ([50, 100], 2))]
-    factors = [list(ablation([factor], **SMOKE).values()) for factor in ("output", "EMA")]
+    factors = [list(ablation([factor], **SMOKE).values()) for factor in ("output", "attention")]
     assert len({designs.name_of(studies) for studies in (*sizes, *factors)}) == 5
     assert designs.name_of([settings_for(preset="smoke")]) == "mnist5k-smoke"
 
@@ -140,7 +140,7 @@ NO_ARMS = ["half", "mixed:2", "mixed:-0.1", "mixed:x", "mixed:nan", "original:2"
         (ablation, {"factors": ["output"], "arms": ["original", "mixed"]}, "must be one arm"),
         (ablation, {"factors": ["output"], "arms": ["original"]}, "must be one arm with generated images"),
         (ablation, {"factors": ["output"], "preset": "quick"}, "compares by one classifier"),
-        (ablation, {"factors": ["EMA"], "overrides": {"gan.ema": 0.5}}, "'gan.ema' is what this plan varies"),
+        (ablation, {"factors": ["recipe"], "overrides": {"gan.ema": 0.5}}, "'gan.ema' is what this plan varies"),
         *((resolve, {"arms": [arm]}, f"arm = {arm!r} is ") for arm in NO_ARMS),
         (settings_for, BALANCED, "wants a generator that can be asked for a class"),
         (settings_for, {"engine": "dask"}, "engine.name = 'dask' is unknown; choose one of local, ray"),

@@ -266,7 +266,7 @@ def test_a_plan_reads_an_own_folder_once(own_images, capsys):
     """Regression: once a level, with its notices each time."""
     (own_images / "notes.txt").write_text("no image")
     given = {"dataset": f"folder:{own_images}", "preset": "smoke"}
-    for plan in (lambda: designs.low_data([20, 30], **given), lambda: designs.ablation(["EMA"], **given).values()):
+    for plan in (lambda: designs.low_data([20, 30], **given), lambda: designs.ablation(["output"], **given).values()):
         assert all(settings.data.content for settings in plan())
         assert capsys.readouterr().err.count("1 files that are no images") == 1
 
