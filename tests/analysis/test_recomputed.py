@@ -12,16 +12,17 @@ from scipy import stats
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 OF_CNN = (
     "dataset == 'mnist' and classifier == 'cnn' and seed % 10_000 < 3 and `classifier.precision` == 'auto' "
-    "and `data.translation` == 0 and (`gan.labels` == 'conditional' or `gan.labels`.isna())"
+    "and (`gan.labels` == 'conditional' or `gan.labels`.isna())"
 )
 OF_STUDY = {
     "paper": "`classifier.steps` == 50_000",
     "longer": "`classifier.steps` == 10_000",
     "table_1": "`data.n_real` == 0 and `classifier.steps` == 1_000 and arm != 'original_half' "
     "and (`gan.steps` == 10_000 or `gan.steps`.isna())",
-    "few_digits": "`data.n_real` > 0 and replicate < 5 and `gan.diff_augment` != True",
+    "few_digits": "`data.n_real` > 0 and replicate < 5 and `gan.diff_augment` != True and `data.translation` == 0",
     "half_of_600": "`data.n_real` == 600 and `gan.diff_augment` != True",
-    "ten_beside_each": "`data.n_real` == 100 and `gan.diff_augment` != False",
+    "ten_beside_each": "`data.n_real` == 100 and `gan.diff_augment` != False and `data.translation` == 0",
+    "shifted": "`data.translation` == 2 and replicate < 5",
 }
 
 
