@@ -21,8 +21,3 @@ def parameter_cell(path):
 def parameters_of(path) -> dict:
     """The values in a notebook's first cell."""
     return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(parameter_cell(path).source).body}
-
-
-def html_of(path) -> str:
-    """The tables that a committed notebook shows."""
-    return "".join(output.get("data", {}).get("text/html", "") for output in outputs_of(path))

@@ -4,13 +4,11 @@ import io
 import subprocess
 import tarfile
 
-import pandas as pd
 import pytest
 
-from rag_lib import data, study
+from rag_lib import data
 from rag_lib.base import ROOT
-from rag_lib.settings.config import DataConfig, Settings
-from rag_lib.study import plan
+from rag_lib.settings.config import DataConfig
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +32,7 @@ def digits():
 def committed(tmp_path_factory):
     """The results folder as it is committed: a study of one's own may have changed the working copy."""
     folder = tmp_path_factory.mktemp("committed")
-    wanted = [f"results/{name}" for name in ("studies.toml", "tables", "samples")]
+    wanted = [f"results/{name}" for name in ("studies.toml", "tables")]
     try:
         tar = subprocess.run(["git", "archive", "HEAD", *wanted], cwd=ROOT, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
@@ -48,14 +46,3 @@ def committed(tmp_path_factory):
 def published_results(committed, monkeypatch):
     """Published tables as they are committed."""
     monkeypatch.setenv("RAG_RESULTS", str(committed))
-
-
-@pytest.fixture(scope="session")
-def rows_of(committed):
-    """Reads the published rows of these studies, in their order: of the classifiers, or of the generators (quality)."""
-
-    def read(*studies: Settings, kind: str = "classifier") -> pd.DataFrame:
-        table = pd.read_csv(committed / "tables" / f"{study.TABLES[kind]}.csv")
-        return table.set_index("run_id").loc[plan.ids_of(studies)[kind]].reset_index()
-
-    return read

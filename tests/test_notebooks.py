@@ -17,19 +17,19 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
-from committed import code_cells, html_of, outputs_of, parameter_cell, parameters_of
+from committed import code_cells, outputs_of, parameter_cell, parameters_of
 from nbformat import v4
 from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
 
 from rag_lib import base, study
-from rag_lib.analysis import answers, tables
+from rag_lib.analysis import answers
+from rag_lib.analysis.published import Study
 from rag_lib.base import ROOT, UserError
 from rag_lib.cli import NOTEBOOKS, main
 from rag_lib.figures import charts
 from rag_lib.notebook import check_injected
 from rag_lib.notebook import execute as run_notebook
-from rag_lib.study import designs
 
 FILES = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -190,25 +190,14 @@ def test_a_committed_notebook_is_executed_small_tells_a_story_and_defines_nothin
         assert isinstance(node, ast.Assign)
 
 
-def accuracies(rows_of, **given):
-    return tables.summary_with_intervals(rows_of(study.settings_for(**given))).T
-
-
-def low_data(rows_of, **given):
-    return tables.interval_table(rows_of(*designs.low_data(**given)))
-
-
-def ablation(rows_of, **given):
+@pytest.mark.parametrize(("path", "design"), [(CLASSIFY, "classify"), (ABLATION, "ablation"), (LOW_DATA, "low-data")])
+@pytest.mark.usefixtures("published_results")
+def test_the_stored_table_is_the_published_one(path, design):
     """Regression: classifiers got seeds of their own in every replicate, and notebook 04 still showed the old ones."""
-    levels = designs.ablation(**given)
-    studies = list(dict.fromkeys(levels.values()))
-    both = [designs.by_level(rows_of(*studies, kind=kind), levels, kind) for kind in ("classifier", "quality")]
-    return tables.level_table(*both)
-
-
-@pytest.mark.parametrize(("path", "table"), [(CLASSIFY, accuracies), (ABLATION, ablation), (LOW_DATA, low_data)])
-def test_the_stored_table_is_the_published_one(path, table, rows_of):
-    assert table(rows_of, **parameters_of(path))._repr_html_() in html_of(path)
+    given = {name: v for name, v in parameters_of(path).items() if v is not None and name != "engine"}
+    of = Study(path.stem, "", "", design, parameters=given)
+    shown = answers.table_of(design, of.rows, of.quality)._repr_html_()
+    assert any(shown in output.get("data", {}).get("text/html", "") for output in outputs_of(path))
 
 
 FIRST, INJECTED = "seed = 0  # of the GAN\npreset = 'quick'", '# Parameters\nseed = 3\npreset = "quick"\n'

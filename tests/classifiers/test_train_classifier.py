@@ -8,7 +8,6 @@ import torch
 from helpers import train_classifier
 from safetensors.torch import load_file
 
-from rag_lib.base import UserError
 from rag_lib.classifiers import train as classifiers
 from rag_lib.classifiers.train import confusion, load_classifier, predict
 from rag_lib.runtime.optim import adam
@@ -70,22 +69,7 @@ def test_numerics_guards_the_classifiers_numbers(images):
     """If this fails by intention, the numbers of every config have changed: bump `config.NUMERICS`."""
     loss = train_classifier(SMOKE, images).history()["loss"]
     assert [loss.iloc[0], loss.iloc[-1]] == pytest.approx([2.6252, 2.2706], abs=5e-3)
-
-
-def test_the_same_config_gives_the_same_files_and_another_seed_does_not(images, results, monkeypatch):
-    def left(config) -> list[bytes]:
-        return [path.read_bytes() for path in sorted(train_classifier(config, images).folder.glob("*.safetensors"))]
-
-    first = left(SMOKE)
-    assert len(first) == 2  # weights and predictions
-    monkeypatch.setenv("RAG_RESULTS", str(results / "again"))
-    assert left(SMOKE) == first
-    assert left(replace(SMOKE, seed=1))[0] != first[0]
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_with_what_to_try(images):
-    with pytest.raises(UserError, match=r"loss = nan at step 2, the training has diverged.*smaller cnn\.lr"):
-        train_classifier(replace(SMOKE, lr=1e30, steps=50), images)
+    assert train_classifier(replace(SMOKE, seed=1), images).history()["loss"].iloc[0] != loss.iloc[0]
 
 
 def test_confusion_counts_true_against_predicted(digits):

@@ -67,7 +67,7 @@ LAYOUTS = {  # where the images lie of a part: `train/` and `test/`, or none
     "in two folders": "a/b/{part}{label}/{i}.png",
     "behind a dot": "./{part}{label}/{i}.png",
     "each part in one of its own": "{part}{part}{label}/{i}.png",  # regression: of such parts one class was found
-    "deeper in a class": "{part}{label}/2024/may/{i}.png",
+    "deeper in a class": "{part}{label}/2024/май ñ/{i}.png",
 }
 
 
@@ -78,7 +78,7 @@ LAYOUTS = {  # where the images lie of a part: `train/` and `test/`, or none
 @pytest.mark.parametrize("parts", [[""], ["train/", "test/"]], ids=["classes", "train and test"])
 def test_images_come_by_part_class_and_name_wherever_they_lie(tmp_path, kind, parts, layout):
     files, bare = {}, {}
-    for seed, (part, label, i) in enumerate(product(parts, ("cat", "dog"), range(3))):
+    for seed, (part, label, i) in enumerate(product(parts, ("cat", "猫 🐈"), range(3))):
         files[LAYOUTS[layout].format(part=part, label=label, i=i)] = encoded(noise(seed))
         bare[f"{part}{label}/{i}.png"] = encoded(noise(seed))
     path = packed(kind, tmp_path / "own", dict(reversed(files.items())))
@@ -86,7 +86,7 @@ def test_images_come_by_part_class_and_name_wherever_they_lie(tmp_path, kind, pa
     for k, images in enumerate(found):
         expected = [noise(6 * k + i).transpose(2, 0, 1) for i in range(6)]
         np.testing.assert_array_equal(images.x.numpy(), expected)
-        assert (images.classes, images.y.tolist()) == (("cat", "dog"), [0, 0, 0, 1, 1, 1])
+        assert (images.classes, images.y.tolist()) == (("cat", "猫 🐈"), [0, 0, 0, 1, 1, 1])
     assert len(found) == len(parts)
     assert folder.fingerprint(path) == folder.fingerprint(write(tmp_path / "bare", bare))
 
@@ -95,14 +95,6 @@ def test_a_path_is_a_string_or_starts_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     path = write(tmp_path / "own", photos())
     assert folder.fingerprint("~/own") == folder.fingerprint(str(path)) == folder.fingerprint(path)
-
-
-@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
-def test_names_of_any_script_are_classes_and_files(tmp_path, kind):
-    classes = ("Größe", "кот ёж", "猫 🐈")
-    files = {f"{label}/фото ñ {i}.PNG": encoded(noise(i)) for label in classes for i in range(3)}
-    train, _ = read(packed(kind, tmp_path / "own", files))
-    assert (train.classes, train.y.tolist()) == (classes, [0] * 3 + [1] * 3 + [2] * 3)
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
@@ -278,11 +270,7 @@ def see_through(mode: str) -> bytes:
     return encoded(Image.merge(mode, [grey] * (len(mode) - 1) + [alpha]))
 
 
-def frames(*levels: int) -> bytes:
-    first, *others = (Image.new("L", (32, 32), level) for level in levels)
-    return encoded(first, "GIF", save_all=True, append_images=others)
-
-
+FRAMES = [Image.new("L", (32, 32), level) for level in (40, 200)]
 SIXTEEN_BITS = quarters([0, 25_700, 26_057, 65_535], np.uint16)
 PIXELS = {  # a file, and the values of its quarters
     "palette": (palette(), COLOURS),
@@ -296,7 +284,7 @@ PIXELS = {  # a file, and the values of its quarters
     "16 bits": (encoded(SIXTEEN_BITS), [0, 100, 101, 255]),  # scaled, not clipped
     "16 bits in TIFF": (encoded(SIXTEEN_BITS, "TIFF"), [0, 100, 101, 255]),
     "grey": (encoded(quarters([0, 100, 200, 255])), [0, 100, 200, 255]),
-    "animation": (frames(40, 200), [40] * 4),  # its first frame
+    "animation": (encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), [40] * 4),  # its first frame
 }
 
 
@@ -337,10 +325,9 @@ def test_tiff_files_of_any_order_are_read_right(order, photometric, planar, kind
     np.testing.assert_allclose(decoded(tiff(image, order, photometric, planar)), expected, atol=1)
 
 
-def chunk(kind: bytes, content: bytes, checksum: int | None = None) -> bytes:
+def chunk(kind: bytes, content: bytes) -> bytes:
     """A part of a PNG file."""
-    crc = zlib.crc32(kind + content) if checksum is None else checksum
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def png(depth: int, colour: int, samples: list[int], clear: list[int]) -> bytes:

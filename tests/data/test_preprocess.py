@@ -149,11 +149,13 @@ def test_mirroring_mirrors_about_half_of_the_images_and_only_in_training():
 def test_a_shift_moves_by_whole_pixels_and_goes_on_by_reflection():
     x = torch.zeros(100, 1, 28, 28, dtype=torch.uint8)
     x[:, :, 10, 10] = 255
+    x[:, :, :, -3:] = 100
     seen = preprocess(x, DataConfig(rotation=0.0, contrast=False, translation=2), seeded())
     peaks = {(int(i) // 28, int(i) % 28) for i in seen.flatten(1).argmax(1)}
     assert peaks <= {(r, c) for r in range(8, 13) for c in range(8, 13)}
     assert len(peaks) > 15
     torch.testing.assert_close(seen.amax((1, 2, 3)), torch.ones(100), rtol=0, atol=1e-3)
+    torch.testing.assert_close(seen[:, 0, 20, -1], torch.full((100,), 100 / 127.5 - 1), rtol=0, atol=1e-3)
 
 
 # Contrast and the output

@@ -1,7 +1,6 @@
 """The GAN's loop, run for real at preset smoke."""
 
 import copy
-import sys
 from dataclasses import replace
 
 import pytest
@@ -28,19 +27,12 @@ def weights(run) -> dict[str, torch.Tensor]:
     return load_file(run.folder / "generator.safetensors")
 
 
-def equal(a: dict, b: dict) -> bool:
-    return all(torch.equal(a[name], b[name]) for name in a)
-
-
 def test_a_run_leaves_its_history_samples_and_surroundings(digits):
     run = train_gan(SMOKE, digits.train)
     history = run.history()
     assert list(history["step"]) == list(range(1, SMOKE.steps + 1))
     assert ((history[["d_real", "d_fake"]] > 0) & (history[["d_real", "d_fake"]] < 1)).all(axis=None)
     assert max(p.name for p in (run.folder / "samples").iterdir()) == "step-000008.png"
-    around = run.environment()
-    assert {"commit", "torch", "device", "threads", "precision", "seconds"} <= around.keys()
-    assert around["platform"] == f"{sys.platform} {processor()}"  # two of one architecture give other last digits
     assert processor().endswith(torch.backends.cpu.get_cpu_capability())
 
 
@@ -54,8 +46,7 @@ def test_numerics_guards_the_gans_numbers(digits):
 def test_a_slow_average_of_few_steps_holds_no_untrained_weights(digits):
     """After one step it is the generator itself, and not 99.9% of its start, which draws noise."""
     slow, none = (weights(train_gan(replace(SMOKE, steps=1, ema=ema), digits.train)) for ema in (0.999, 0.0))
-    for name, value in none.items():
-        torch.testing.assert_close(slow[name], value, rtol=0, atol=2e-4, msg=name)
+    torch.testing.assert_close(slow, none, rtol=0, atol=2e-4)
 
 
 def test_the_watch_sees_the_diversity_of_what_is_saved(digits):
@@ -93,8 +84,7 @@ def test_one_step_is_the_plain_textbook_step(r1):
     (-D2(fake, y).sigmoid().log().mean()).backward()
     adam[2].step()
     for ours, plain in ((G, G2), (D, D2)):
-        for name, value in plain.state_dict().items():
-            torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(ours.state_dict(), plain.state_dict(), rtol=1e-4, atol=1e-5)
 
 
 def test_after_a_step_that_was_interrupted_every_parameter_learns():
@@ -144,4 +134,5 @@ def test_oversampling_shows_rare_classes_as_often_as_frequent_ones(digits):
     zeros = (few.y == 0).nonzero().flatten()
     repeated = concat(few, few[zeros[torch.arange(9) % 3]])
     config = replace(SMOKE, seed=3)
-    assert equal(weights(train_gan(replace(config, oversample=True), few)), weights(train_gan(config, repeated)))
+    oversampled = train_gan(replace(config, oversample=True), few)
+    torch.testing.assert_close(weights(oversampled), weights(train_gan(config, repeated)), rtol=0, atol=0)

@@ -28,13 +28,6 @@ def generator(gan):
     return load_generator(gan.folder)
 
 
-def test_classes_come_in_turn(generator):
-    images = generate(generator, 25, seed=0)
-    assert (images.x.dtype, images.x.shape) == (torch.uint8, (25, 1, 28, 28))
-    assert images.y.tolist() == [i % 10 for i in range(25)]
-    assert images.classes == tuple("0123456789")
-
-
 @pytest.mark.parametrize("n", [1, CHUNK - 1, CHUNK, CHUNK + 1])
 def test_an_image_depends_on_seed_and_index_alone(generator, n):
     many, few = (generate(generator, images, seed=3) for images in (2 * CHUNK + 7, n))
@@ -114,13 +107,6 @@ NO_CLASS = r"is no class of this generator; choose from 0 \(0\), 1 \(1\)"
 def test_what_no_generator_can_be_asked_for_is_refused(use, message, generator):
     with pytest.raises(UserError, match=message):
         use(generator)
-
-
-def test_an_unconditional_generator_cannot_be_asked_for_a_class(digits):
-    settings = resolve(preset="smoke", overrides={"gan.labels": "pseudo"})
-    generator = load_generator(study.run_gan(settings, digits).folder)
-    with pytest.raises(UserError, match=r"use generate\(\), which labels it"):
-        sample(generator, [0])
 
 
 def test_a_generated_dataset_has_pil_images_and_the_labels_of_generate(generator):

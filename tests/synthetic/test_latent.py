@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rag_lib.base import UserError
 from rag_lib.data.datasets import Splits
 from rag_lib.data.images import Images
 from rag_lib.figures import charts, galleries, interactive
@@ -63,6 +64,8 @@ def test_a_way_leads_from_one_sample_to_another(generator):
         assert close(end, sample(generator, [last], seed=5)[0])
     else:
         assert close(start, generate(generator, 1, seed=3).x[0])
+        with pytest.raises(UserError, match=r"use generate\(\), which labels it"):
+            sample(generator, [0])
     assert not close(start, end)
 
 
