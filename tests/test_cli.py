@@ -160,13 +160,9 @@ def test_a_reader_who_has_seen_enough_gets_no_traceback(results):
     assert (runs.stderr.read(), runs.wait()) == (b"", 0)
 
 
-def test_low_data_and_ablation_print_their_tables(results, capsys):
+def test_low_data_prints_its_table(results, capsys):
     assert main(["low-data", "--preset", "smoke", "--n-real", "50", "--arms", "original,mixed_add"]) == 0
     printed = capsys.readouterr().out
     assert "real images" in printed
     assert "mixed_add" in printed
     assert "at least 5 replicates" in printed
-    assert main(["ablation", "--preset", "smoke", "--factors", "output"]) == 0
-    printed = capsys.readouterr().out
-    assert "S * X + X" in printed
-    assert "output, **S * X** against S * X + X: " in printed

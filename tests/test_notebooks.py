@@ -45,7 +45,7 @@ def made(tmp_path_factory):
         patch.setenv("RAG_RESULTS", str(folder))
         patch.setenv("RAG_DEVICE", "cpu")
         patch.delenv("RAG_SMOKE", raising=False)
-        command = [sys.executable, "-m", "rag_lib", "notebooks", "--preset", "smoke"]
+        command = [sys.executable, "-m", "rag_lib", "notebooks", "--preset", "smoke", "--set", "engine.workers=1"]
         done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(folder=folder, printed=done.stdout)

@@ -5,7 +5,7 @@ import torch
 
 from rag_lib.gan.networks import Discriminator
 from rag_lib.runtime import graph
-from rag_lib.runtime.graph import captured, sent_ahead, undone
+from rag_lib.runtime.graph import sent_ahead, undone
 from rag_lib.runtime.numerics import rng
 from rag_lib.runtime.optim import adam, optimizer_of
 from rag_lib.settings.config import ClassifierConfig, GanConfig
@@ -24,10 +24,6 @@ def test_blocks_hold_the_numbers_of_each_step_wherever_one_resumes(monkeypatch):
         for name, value in draw(step).items():
             assert torch.equal(at(step)[name], value)
             assert at(step)[name].dtype == value.dtype
-
-
-def test_on_a_cpu_the_step_is_the_plain_call():
-    assert captured(draw, {}, torch.device("cpu")) is draw
 
 
 @pytest.mark.parametrize("make", [adam, optimizer_of])

@@ -1,7 +1,6 @@
 """What can be set: the paper's recipe, presets, datasets and overrides, and what is refused by name."""
 
 from dataclasses import fields
-from pathlib import PurePath
 
 import pytest
 from helpers import refused
@@ -12,11 +11,7 @@ from rag_lib.gan.attention import ATTENTION
 from rag_lib.gan.losses import LOSSES
 from rag_lib.settings.config import CLASSIFIERS, ClassifierConfig, DataConfig, GanConfig, Settings
 from rag_lib.settings.presets import PRESETS
-from rag_lib.study.resolve import SEEDS_OF_A_DRAW, resolve
-
-
-def choices_of(config: type, name: str) -> tuple:
-    return next(f.metadata["choices"] for f in fields(config) if f.name == name)
+from rag_lib.study.resolve import resolve
 
 
 def classifier(settings: Settings, name: str) -> ClassifierConfig:
@@ -59,8 +54,8 @@ def test_preset_paper_trains_the_papers_five_classifiers_once():
 
 
 def test_what_the_settings_name_is_what_there_is():
-    assert set(ATTENTION) == set(choices_of(GanConfig, "attention"))
-    assert set(LOSSES) == set(choices_of(GanConfig, "loss"))
+    choices = {f.name: set(f.metadata.get("choices", ())) for f in fields(GanConfig)}
+    assert (set(ATTENTION), set(LOSSES)) == (choices["attention"], choices["loss"])
     assert set(NETWORKS) == set(CLASSIFIERS)
 
 
@@ -128,19 +123,6 @@ def test_a_value_of_another_type_or_out_of_range_is_refused(key, value, hint):
 
 
 # Overrides
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("gan.lr", 1),  # an integer where a float is asked for
-        ("data.rotation", 180),
-        ("gan.steps", 1),
-    ],
-)
-def test_an_override_within_its_bounds_is_taken(key, value):
-    part, _, name = key.partition(".")
-    assert getattr(section(resolve(overrides={key: value}), part), name) == value
 
 
 @pytest.mark.parametrize("value", [{"cnn": 2}, {"timm:resnet10t": 1, "resnet50": 4}], ids=str)
@@ -228,14 +210,6 @@ def test_a_dataset_brings_its_channels_sizes_and_stem(dataset, expected, preset)
     assert (data.channels, data.stored_size, data.size, *stems) == expected
 
 
-def test_every_part_of_the_settings_sees_the_same_data_and_seed():
-    settings = resolve("folder:/photos", seed=5, content="abc", overrides={"data.split_seed": 2})
-    configs = [config for config, _ in settings.classifiers]
-    assert all(config.data == settings.data for config in (settings.gan, settings.quality.judge, *configs))
-    assert (settings.data.dataset, settings.data.content, settings.data.split_seed) == ("folder:/photos", "abc", 2)
-    assert (settings.gan.seed, {config.seed for config in configs}) == (5, {2 * SEEDS_OF_A_DRAW})
-
-
 # Names
 
 
@@ -251,9 +225,7 @@ def test_every_part_of_the_settings_sees_the_same_data_and_seed():
     ],
 )
 def test_the_settings_name_is_one_part_of_a_path_without_spaces(dataset, preset, expected):
-    name = resolve(dataset, preset).name
-    assert name == expected
-    assert PurePath(name).parts == (name,)
+    assert resolve(dataset, preset).name == expected
 
 
 def test_other_datasets_seeds_and_overrides_have_names_of_their_own():

@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +13,11 @@ from unittest import mock
 import pandas as pd
 import psutil
 import pytest
-import torch
 from helpers import wait_until
 
 from rag_lib import study
 from rag_lib.base import ROOT, UserError
-from rag_lib.runtime.files import locked, save_weights
+from rag_lib.runtime.files import locked
 from rag_lib.runtime.store import Run, finished, lock_of
 from rag_lib.settings.config import EngineConfig, Settings
 from rag_lib.study import conduct
@@ -126,13 +123,11 @@ def test_a_driver_that_was_killed_resumes_where_it_was(cluster, results):
     command += ["--replicates", "4", "--set", "classifiers={'cnn':3}", "--engine", "ray", "--address", cluster.address]
     command += ["--set", "engine.gan_cpus=1"]
     driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 120
-    while len(there := list((results / "runs").glob("*-*/metrics.json"))) < 12 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
+    wait_until(lambda: len(list((results / "runs").glob("*-*/metrics.json"))) >= 12, 120)
+    driver.kill()
     driver.wait()
-    assert 12 <= len(there) < 52
     before = {path: path.stat().st_mtime_ns for path in (results / "runs").glob("*-*/metrics.json")}
+    assert len(before) < len(jobs([settings]))
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     assert before == {path: path.stat().st_mtime_ns for path in before}
     check_whole(settings, results)
@@ -198,21 +193,6 @@ def test_nothing_stays_in_memory_that_no_run_needs(cluster):
     wait_until(lambda: not used(), 30)
     assert used() == 0 < at_first
     runs.close()
-
-
-def test_finished_runs_of_another_training_of_their_generator_are_refused(cluster, results, capfd):
-    """Regression: only one process by itself did."""
-    settings = resolve(preset="smoke", arms=["original", "generated"])
-    study.run([settings])
-    (gan,) = (results / "runs").glob("gan-*")
-    save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
-    planned = jobs([settings])
-    seen = [job.id for job in planned if gan.name in job.needs]
-    given = compute_all(grid(cluster).engine, planned)
-    assert {next(given)[0].id for _ in planned[len(seen) :]}.isdisjoint(seen)
-    with pytest.raises(UserError, match=f"{len(seen)} of {len(planned)} runs failed"):
-        next(given)
-    assert capfd.readouterr().err.count("has seen images of another training of its generator") == len(seen)
 
 
 def test_a_folder_that_another_process_holds_does_not_stop_the_others(cluster):

@@ -1,15 +1,14 @@
 """A study as a plan: its designs, its runs and their needs, how long they will take, and who computes them."""
 
-import re
 import shutil
 import sys
 from math import isnan
 
 import pandas as pd
 import pytest
+from helpers import refused
 
 from rag_lib import study
-from rag_lib.base import UserError
 from rag_lib.cli import main
 from rag_lib.settings.config import ClassifierConfig, EngineConfig
 from rag_lib.study import designs, plan
@@ -26,7 +25,6 @@ def test_low_data_varies_the_number_of_real_images_and_nothing_else():
     studies = low_data([50, 100], overrides={"gan.width": 4}, replicates=2, **SMOKE)
     assert [s.data.n_real for s in studies] == [50, 100]
     assert {(s.gan.width, s.replicates, s.arms) for s in studies} == {(4, 2, designs.LOW_DATA_ARMS)}
-    assert all(s.gan.data == s.data == s.quality.judge.data for s in studies)
 
 
 def test_every_level_of_the_ablation_is_another_generator_but_the_first():
@@ -151,16 +149,16 @@ NO_ARMS = ["half", "mixed:2", "mixed:-0.1", "mixed:x", "mixed:nan", "original:2"
     ],
 )
 def test_a_study_that_cannot_be_is_refused_in_one_line(make, given, message):
-    with pytest.raises(UserError, match=rf"\A.*{re.escape(message)}.*\Z"):
+    with refused(message):
         make(**SMOKE | given)
 
 
 def test_a_classifier_refuses_a_generator_that_saw_other_images():
-    with pytest.raises(UserError, match=r"classifier.gan was trained on other real images: data.dataset differ"):
+    with refused("classifier.gan was trained on other real images: data.dataset differ"):
         ClassifierConfig(arm="mixed", gan=resolve("mnist", "smoke").gan)
 
 
 def test_without_ray_the_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r'engine = "ray" needs Ray: python -m pip install -e "\.\[ray\]"'):
+    with refused('engine = "ray" needs Ray: python -m pip install -e ".[ray]"'):
         study.run([settings_for(preset="smoke", engine="ray")])

@@ -8,14 +8,13 @@ from unittest import mock
 import pandas as pd
 import pytest
 import torch
-from helpers import cached, encoded, noise, write
+from helpers import cached, encoded, noise, refused, write
 
 from rag_lib import study
-from rag_lib.analysis import tables, words
+from rag_lib.analysis import tables
 from rag_lib.base import UserError
 from rag_lib.data.datasets import load
 from rag_lib.data.images import Images
-from rag_lib.figures import charts, style
 from rag_lib.runtime.files import save_checkpoint, save_weights, sha256
 from rag_lib.runtime.store import Run, finished
 from rag_lib.runtime.tables import clean_runs
@@ -114,10 +113,6 @@ def test_shuffled_labels_are_the_same_labels_on_other_images():
     assert shuffled != y
 
 
-def test_generated_crops_are_continued_to_the_stored_size():
-    assert group("mixed", constant(1, size=32), constant(2, size=28)).x.shape == (20, 1, 32, 32)
-
-
 def test_the_yardstick_takes_away_random_rotation_shift_and_mirroring():
     overrides = {"data.flip": True, "data.translation": 2}
     plain, original = configs(resolve(preset="smoke", overrides=overrides, arms=["original_plain", "original"]))
@@ -155,7 +150,7 @@ def test_a_run_names_its_generators_weights_and_refuses_those_of_another(results
     assert published["generator"][judged] == weights
     assert set(published.index) == {judged, gan.name}  # the generator's own surroundings, too
     save_weights(gan / "generator.safetensors", {"other": torch.zeros(1)}, {})
-    with pytest.raises(UserError, match=rf"another training of its generator \(weights {weights}, now .*runs --clean"):
+    with refused("2 of 4 runs failed", f"another training of its generator (weights {weights}, now ", "runs --clean"):
         study.run([settings])
     assert set(clean_runs()) == set(ids[1:])
 
@@ -257,9 +252,6 @@ def test_own_images_go_through_the_whole_study(own_images, results):
     assert str(own_images) not in (results / "tables" / "classify.csv").read_text()
     quality = finished(qualities["run_id"].item())
     assert list(quality.confusion().index) == list(quality.confusion().columns) == ["007", "Größe", "NA"]
-    assert "007" in words.gallery_conclusion(quality) or "NA" in words.gallery_conclusion(quality)
-    style.use_style()
-    assert style.save(charts.confusion(quality.confusion(), "own"), f"gan_test-{settings.name}").exists()
 
 
 def test_a_plan_reads_an_own_folder_once(own_images, capsys):
@@ -274,8 +266,10 @@ def test_a_plan_reads_an_own_folder_once(own_images, capsys):
 def test_a_moved_copy_of_own_images_reuses_the_runs_and_others_do_not(own_images, tmp_path):
     moved = tmp_path / "elsewhere" / "own"
     shutil.copytree(own_images, moved)
-    here, there = (study.settings_for(f"folder:{path}", "smoke") for path in (own_images, moved))
+    here, there = (study.settings_for(f"folder:{path}", "smoke") for path in (own_images, f"{moved}/"))
     assert ids_of([here]) == ids_of([there])
     assert here.name == there.name
     next(moved.rglob("*.png")).unlink()  # regression: the figures of one folder took the place of another's
-    assert study.settings_for(f"folder:{moved}", "smoke").name != here.name
+    other = study.settings_for(f"folder:{moved}", "smoke")
+    assert other.name != here.name
+    assert set(ids_of([other])["classifier"]).isdisjoint(ids_of([here])["classifier"])
