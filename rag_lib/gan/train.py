@@ -135,13 +135,13 @@ def gan_step(
     D.requires_grad_(True)  # a step that was interrupted leaves it without
     fake = G(z, y)
 
-    seen = augment_real(real).requires_grad_(r1 > 0)
-    real_logits, fake_logits = discriminate(D, seen, augment_fake(fake.detach()), y)
-    loss_d = discriminator_loss(real_logits, fake_logits)
     if r1 > 0:
-        loss_d = loss_d + r1 * r1_penalty(real_logits, seen)
+        real = real.detach().requires_grad_()
+    real_logits, fake_logits = discriminate(D, augment_real(real), augment_fake(fake.detach()), y)
+    loss_d = discriminator_loss(real_logits, fake_logits)
+    penalty = r1 * r1_penalty(real_logits, real) if r1 > 0 else 0.0
     adam_d.zero_grad()
-    loss_d.backward()
+    (loss_d + penalty).backward()
     adam_d.step()
 
     # G's step needs the gradient through D, not D's own; and D has just changed, so autocast must not take
@@ -160,8 +160,8 @@ def gan_step(
 
 
 def discriminate(D: Discriminator, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """D's logits of `real` and of `fake`: in one pass, unless batch norm would then mix the two."""
-    if D.sees_the_batch:
+    """D's logits of `real` and of `fake`: in one pass, unless batch norm would then mix the two, or R1 asks of one."""
+    if D.sees_the_batch or real.requires_grad:
         return D(real, y), D(fake, y)
     return D(torch.cat([real, fake]), y.repeat(2)).chunk(2)
 

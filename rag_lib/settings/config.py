@@ -55,7 +55,7 @@ class GanConfig(Checked):
     d_norm: str = setting("batch", choices=("batch", "spectral", "none"))  # in the discriminator
     g_norm: str = setting("batch", choices=("batch", "conditional"), added=True)  # in the generator
     loss: str = setting("non_saturating", choices=("non_saturating", "minimax", "hinge"))  # Eq. 1, or the hinge loss
-    r1: float = setting(0.0, low=0, added=True)  # weight of the squared gradient of D's logit at real images
+    r1: float = setting(0.0, low=0, added=True)  # weight of half the squared gradient of D's logit at real images
     oversample: bool = setting(False, added=True)  # images of rare classes are seen as often as those of frequent ones
     diff_augment: bool = setting(False, added=True)  # D sees moved and recoloured images, real and generated alike
     # how generated images get labels: an input of both networks; a generator a class; or an unconditional
@@ -82,6 +82,8 @@ class GanConfig(Checked):
             raise UserError(f"gan.labels = {self.labels!r} and gan.labeller = {self.labeller} do not go together")
         if self.oversample and self.labels != "conditional":
             raise UserError(f"gan.oversample = True does nothing with gan.labels = {self.labels!r}; leave it out")
+        if self.r1 > 0 and self.d_norm == "batch":
+            raise UserError(f"gan.r1 = {self.r1} wants each image seen by itself; set gan.d_norm to spectral or none")
         check_same_images(self.data, self.labeller, "gan.labeller")
 
 

@@ -33,21 +33,25 @@ ABLATION: dict[str, dict[str, dict[str, Any]]] = {
     "recipe": {
         "as the preset": {},
         "spectral norm": {"gan.d_norm": "spectral"},
-        "R1 of 0.1": {"gan.d_norm": "none", "gan.r1": 0.1},  # as its authors have it, without a norm
+        "no norm": {"gan.d_norm": "none"},  # in D, as in the next three
+        "R1 of 0.1": {"gan.d_norm": "none", "gan.r1": 0.1},
         "R1 of 1": {"gan.d_norm": "none", "gan.r1": 1.0},
-        "hinge loss, two rates": {  # as SAGAN has them (Zhang et al. 2019)
+        "R1 of 0.1, no momentum": {"gan.d_norm": "none", "gan.r1": 0.1, "gan.beta1": 0.0, "gan.beta2": 0.99},
+        "hinge loss, two rates": {  # as SAGAN's discriminator (Zhang et al. 2019)
             "gan.loss": "hinge",
             "gan.d_norm": "spectral",
             "gan.lr": 2.5e-4,
             "gan.d_lr_factor": 4.0,
+            "gan.beta1": 0.0,
+            "gan.beta2": 0.9,
         },
+        "half D's rate": {"gan.d_lr_factor": 0.5},
         "rate 5e-4": {"gan.lr": 5e-4},
         "rate 2e-4": {"gan.lr": 2e-4},
         "batches of 128": {"gan.batch_size": 128},
         "conditional norm": {"gan.g_norm": "conditional"},
         "DiffAugment": {"gan.diff_augment": True},
         "EMA of 0.999": {"gan.ema": 0.999},
-        "no EMA": {"gan.ema": 0.0},
         "values of best": {
             "gan.lr": 5e-4,
             "gan.d_norm": "spectral",

@@ -75,6 +75,7 @@ def test_what_the_settings_name_is_what_there_is():
         ({"overrides": ""}, ["overrides = '' is str", "must be a dictionary", "papermill"]),
         ({"preset": "quick", "overrides": {"resnet50.steps": 5}}, ["'resnet50.steps' is of no use", "resnet18"]),
         ({"overrides": {"gan.oversample": True, "gan.labels": "per_class"}}, ["oversample = True does", "'per_class'"]),
+        ({"overrides": {"gan.r1": 0.1}}, ["gan.r1 = 0.1 wants", "set gan.d_norm to spectral or none"]),
         ({"overrides": {"classifiers": {"cnn": 0}}}, ["classifiers['cnn'] (seeds) = 0", "must be at least 1"]),
         ({"overrides": {"classifiers": {"cnn": "3"}}}, ["classifiers['cnn'] (seeds) = '3' is str", "must be int"]),
         ({"overrides": {"classifiers": {3: 1}}}, ["classifier = 3 is int", "must be str"]),
