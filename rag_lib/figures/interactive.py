@@ -66,7 +66,7 @@ def explorer(generator: Generator | OnePerClass) -> widgets.HBox:
         png = BytesIO()
         to_pil_image(x).resize((PIXELS, PIXELS), Image.Resampling.NEAREST).save(png, "PNG", compress_level=1)
         image.value = png.getvalue()
-        words.value = f"<code>{in_code(**at) if generator.labeller is None else ''}</code>"
+        words.value = f"<code>{'' if generator.config.labels == 'pseudo' else in_code(**at)}</code>"
 
     for control in controls.values():
         control.observe(update, "value")

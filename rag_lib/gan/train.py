@@ -38,7 +38,7 @@ def train_gan(
 ) -> dict[str, float]:
     """Train on `train`; return the last losses and the like, and the numbers of parameters.
 
-    `labeller`: where labels are `pseudo`, the folder of `config.labeller`; its weights go into the generator's file.
+    `labeller`: the folder of `config.labeller`, if there is one; its weights go into the generator's file.
     `watch(history, samples)` is called for each new row of the history, with all rows so far and the samples' folder.
     `folder` gets history.csv, samples/step-*.png and generator.safetensors (the moving average where `ema` is set,
     without the untrained weights that it began with). Raises `UserError` if a loss stops being finite.

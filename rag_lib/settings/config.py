@@ -18,6 +18,7 @@ NUMERICS = 2
 
 PAPER_CLASSIFIERS = ("cnn", "resnet18", "resnet34", "resnet50", "resnet101")
 CLASSIFIERS = (*PAPER_CLASSIFIERS, "fast_cnn")
+LABELLED = ("pseudo", "relabelled")  # the `gan.labels` that come from a classifier
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class GanConfig(Checked):
     r1: float = setting(0.0, low=0, added=True)  # weight of half the squared gradient of D's logit at real images
     oversample: bool = setting(False, added=True)  # images of rare classes are seen as often as those of frequent ones
     diff_augment: bool = setting(False, added=True)  # D sees moved and recoloured images, real and generated alike
-    # how generated images get labels: an input of both networks; a generator a class; or an unconditional
-    # generator whose images are labelled by `labeller`, a classifier trained on the same real images
-    labels: str = setting("conditional", choices=("conditional", "per_class", "pseudo"), added=True)
+    # how generated images get labels: an input of both networks; a generator a class; or `labeller`, a classifier
+    # trained on the same real images, labels what an unconditional (pseudo) or a conditional (relabelled) one draws
+    labels: str = setting("conditional", choices=("conditional", "per_class", "pseudo", "relabelled"), added=True)
     labeller: "ClassifierConfig | None" = setting(None, added=True)  # noqa: RUF009
     only_class: int = setting(-1, low=-1, added=True)  # one of the generators of `per_class`; -1: all classes
     steps: int = setting(50_000, low=1)  # iterations
@@ -78,7 +79,7 @@ class GanConfig(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        if (self.labels == "pseudo") != (self.labeller is not None):
+        if (self.labels in LABELLED) != (self.labeller is not None):
             raise UserError(f"gan.labels = {self.labels!r} and gan.labeller = {self.labeller} do not go together")
         if self.oversample and self.labels != "conditional":
             raise UserError(f"gan.oversample = True does nothing with gan.labels = {self.labels!r}; leave it out")
@@ -117,9 +118,10 @@ class ClassifierConfig(Checked):
         super().__post_init__()
         if ARMS[self.arm].gan == (self.gan is None):
             raise UserError(f"classifier.arm = {self.arm!r} and classifier.gan = {self.gan} do not go together")
-        if self.arm == "balanced" and self.gan.labels == "pseudo":
+        if self.arm == "balanced" and self.gan.labels in LABELLED:
             raise UserError(
-                "arm = 'balanced' wants a generator that can be asked for a class; with gan.labels = 'pseudo' none can"
+                "arm = 'balanced' wants a generator whose images have the class that is asked for; with "
+                f"gan.labels = {self.gan.labels!r} not all have it"
             )
         check_same_images(self.data, self.gan, "classifier.gan")
 

@@ -14,6 +14,7 @@ from rag_lib.runtime.numerics import pick_device
 from rag_lib.runtime.progress import progress_mode
 from rag_lib.settings.arms import ARMS, DEFAULT_ARMS, parse_arm
 from rag_lib.settings.config import (
+    LABELLED,
     PAPER_CLASSIFIERS,
     ClassifierConfig,
     DataConfig,
@@ -70,7 +71,7 @@ def resolve(
 
     judge = classifier("cnn")
     # another seed than the judge's, who would meet its own labels; of one recipe they still agree more than strangers
-    labeller = replace(judge, seed=judge.seed + LABELLER_SEED) if merged.get("gan.labels") == "pseudo" else None
+    labeller = replace(judge, seed=judge.seed + LABELLER_SEED) if merged.get("gan.labels") in LABELLED else None
     gan = GanConfig(data=data, seed=seed, labeller=labeller, **fields_of("gan", layers))
     quality = QualityConfig(gan, judge, **fields_of("quality", layers))
     check_value("replicates", replicates, int, low=1)

@@ -50,7 +50,8 @@ The generator's settings:
 LABELS = {
     "conditional": "the class that the generator was asked for",
     "per_class": "each class has a generator of its own",
-    "pseudo": "what a classifier sees that was trained on the same real images",
+    "pseudo": (seen := "what a classifier sees that was trained on the same real images"),
+    "relabelled": seen,
 }
 
 

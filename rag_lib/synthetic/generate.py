@@ -29,7 +29,7 @@ CHUNK = 256
 def load_generator(run: str | Path) -> Generator | OnePerClass:
     """Return a trained generator, ready to sample: of a run (its name or folder), a pretrained one's name, or a file.
 
-    It carries `config`, `classes` (names), `labeller`, which is None unless labels are `pseudo`, and `published`, what
+    It carries `config`, `classes` (names), `labeller`, which is None unless it labels the images, and `published`, what
     a pretrained one's card says of its training, else None. Raises `UserError` where there is none.
     """
     path = weights_file(run)
@@ -103,7 +103,7 @@ def sample(generator: Generator | OnePerClass, labels: Sequence[int] | Tensor, s
     Image i depends on `seed`, i and its label alone. Raises `UserError` for a label that is no class's, and for a
     generator that cannot be asked for a class (`labels`: `pseudo`).
     """
-    if generator.labeller is not None:
+    if generator.config.labels == "pseudo":
         raise UserError("this generator draws what it likes (gan.labels = pseudo); use generate(), which labels it")
     k = len(generator.classes)
     y = np.atleast_1d(labels).tolist() if isinstance(labels, (Tensor, np.ndarray, Integral)) else list(labels)
@@ -119,7 +119,7 @@ def sample(generator: Generator | OnePerClass, labels: Sequence[int] | Tensor, s
 def generate(generator: Generator | OnePerClass, n: int, seed: int) -> Images:
     """Draw `n` labelled images; image i depends on `seed` and i alone, whatever `n`.
 
-    The classes come in turn, but where a labeller says what an unconditional generator drew: as it draws them.
+    The classes are asked for in turn; where there is a labeller, it says what was drawn.
     Raises `UserError` unless `n` is a whole number of at least 1.
     """
     check_value("n (images)", n, int, low=1)

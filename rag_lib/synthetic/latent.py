@@ -58,7 +58,7 @@ def picture(generator: Generator | OnePerClass, z: Tensor, y: Tensor, spam: int 
 
 def names(generator: Generator | OnePerClass) -> tuple[str, ...]:
     """Return what the generator can be asked for: its classes, or nothing in particular where labels are `pseudo`."""
-    return generator.classes if generator.labeller is None else ("any",)
+    return ("any",) if generator.config.labels == "pseudo" else generator.classes
 
 
 def attention_views(generator: Generator | OnePerClass) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from helpers import refused
 
 from rag_lib import study
 from rag_lib.cli import main
-from rag_lib.settings.config import ClassifierConfig, EngineConfig
+from rag_lib.settings.config import LABELLED, ClassifierConfig, EngineConfig
 from rag_lib.study import designs, plan
 from rag_lib.study.arms import synthetic
 from rag_lib.study.designs import ablation, low_data
@@ -56,7 +56,7 @@ def test_figures_of_other_sizes_factors_or_replicates_have_other_names():
     assert designs.name_of([settings_for(preset="smoke")]) == "mnist5k-smoke"
 
 
-@pytest.mark.parametrize("labels", ["conditional", "per_class", "pseudo"])
+@pytest.mark.parametrize("labels", ["conditional", "per_class", "pseudo", "relabelled"])
 def test_every_run_stands_once_in_the_plan_and_after_those_that_it_needs(labels):
     given = {"gan.labels": labels}
     studies = [resolve(preset="smoke", replicates=2, overrides=given | {"gan.width": width}) for width in (4, 8)]
@@ -65,7 +65,7 @@ def test_every_run_stands_once_in_the_plan_and_after_those_that_it_needs(labels)
     assert len(set(ids)) == len(ids)
     assert all(need in ids[:i] for i, job in enumerate(planned) for need in job.needs)
     assert set(ids_of(studies)["classifier"] + ids_of(studies)["quality"]) <= set(ids)
-    assert [len(job.needs) for job in planned if job.kind == "gan"] == [labels == "pseudo"] * 4
+    assert [len(job.needs) for job in planned if job.kind == "gan"] == [labels in LABELLED] * 4
     assert all(job.needs == () for job in planned if job.kind == "classifier" and job.config.gan is None)
 
 
@@ -140,7 +140,7 @@ NO_ARMS = ["half", "mixed:2", "mixed:-0.1", "mixed:x", "mixed:nan", "original:2"
         (ablation, {"factors": ["output"], "preset": "quick"}, "compares by one classifier"),
         (ablation, {"factors": ["recipe"], "overrides": {"gan.ema": 0.5}}, "'gan.ema' is what this plan varies"),
         *((resolve, {"arms": [arm]}, f"arm = {arm!r} is ") for arm in NO_ARMS),
-        (settings_for, BALANCED, "wants a generator that can be asked for a class"),
+        (settings_for, BALANCED, "wants a generator whose images have the class that is asked for"),
         (settings_for, {"engine": "dask"}, "engine.name = 'dask' is unknown; choose one of local, ray"),
         (settings_for, {"overrides": {"engine.gan_gpus": 0.5}}, "goes with engine = 'ray' only"),
         (settings_for, {"engine": "ray", "overrides": {"engine.workers": 2}}, "goes with engine = 'local' only"),

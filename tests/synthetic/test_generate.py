@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from rag_lib import study
 from rag_lib.base import UserError
+from rag_lib.classifiers.train import predict
 from rag_lib.study.resolve import resolve
 from rag_lib.synthetic import latent
 from rag_lib.synthetic.generate import (
@@ -49,7 +50,7 @@ def test_a_generator_is_found_by_run_name_folder_or_file(gan, settings):
         assert not any(p.requires_grad for p in generator.parameters())
 
 
-@pytest.mark.parametrize("labels", ["conditional", "per_class", "pseudo"])
+@pytest.mark.parametrize("labels", ["conditional", "per_class", "pseudo", "relabelled"])
 def test_what_is_drawn_does_not_depend_on_the_generators_mode(labels, digits):
     """Regression: in training mode images differed by up to 254 of 255, and each draw changed batch norm for good."""
     settings = resolve(preset="smoke", overrides={"gan.labels": labels})
@@ -67,6 +68,18 @@ def test_what_is_drawn_does_not_depend_on_the_generators_mode(labels, digits):
         assert all(map(torch.equal, drawn(), before))
     assert [module.training for module in generator.modules()] == modes
     assert all(torch.equal(weights[name], t) for name, t in generator.state_dict().items())
+
+
+def test_relabelled_images_are_those_of_a_conditional_generator_as_a_classifier_sees_them(digits):
+    told, relabelled = (
+        load_generator(study.run_gan(resolve(preset="smoke", overrides={"gan.labels": labels}), digits).folder)
+        for labels in ("conditional", "relabelled")
+    )
+    images, asked = generate(relabelled, 20, seed=0), generate(told, 20, seed=0)
+    assert torch.equal(images.x, asked.x)
+    assert torch.equal(images.x, sample(relabelled, asked.y, seed=0))
+    assert torch.equal(images.y, predict(relabelled.labeller, images.x, relabelled.config.labeller))
+    assert not torch.equal(images.y, asked.y)
 
 
 @pytest.mark.parametrize("name", ["gan-000000000000", "../gan-000000000000", "/", "foreign.safetensors"])
