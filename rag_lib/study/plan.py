@@ -152,5 +152,5 @@ def likeness(config: Checked) -> Hashable:
         return likeness(config.gan), config.generated, config.compared
     images = (config.data.channels, config.data.size, config.batch_size)
     if isinstance(config, GanConfig):
-        return images, config.width, config.attention, config.d_norm, config.diff_augment
+        return images, config.width, config.attention, config.d_norm, config.diff_augment, config.r1 > 0
     return images, config.model, config.stem

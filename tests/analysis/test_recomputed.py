@@ -23,6 +23,7 @@ OF_STUDY = {
     "half_of_600": "`data.n_real` == 600 and `gan.diff_augment` != True",
     "ten_beside_each": "`data.n_real` == 100 and `gan.diff_augment` != False and `data.translation` == 0",
     "shifted": "`data.translation` == 2 and replicate < 5",
+    "shifted_again": "`data.translation` == 2 and replicate >= 10",
 }
 
 
