@@ -67,7 +67,7 @@ class GanConfig(Checked):
     steps: int = setting(50_000, low=1)  # iterations
     batch_size: int = setting(64, low=2)  # images an iteration
     lr: float = setting(1e-4, low=0)  # at the start
-    d_lr_factor: float = setting(1.0, low=0, added=True)  # D's rate over G's: two time scales
+    d_lr_factor: float = setting(1.0, low=0, added=True)  # D's rate divided by G's: two time scales
     schedule: str = setting("step", choices=("step", "cosine", "triangle"))  # how the rate falls
     lr_step: int = setting(2_500, low=1)  # iterations between two decays; the paper gives gamma only
     lr_gamma: float = setting(0.85, low=0, high=1)  # what each decay multiplies the rate by
@@ -81,7 +81,7 @@ class GanConfig(Checked):
         super().__post_init__()
         if (self.labels in LABELLED) != (self.labeller is not None):
             raise UserError(f"gan.labels = {self.labels!r} and gan.labeller = {self.labeller} do not go together")
-        if self.oversample and self.labels != "conditional":
+        if self.oversample and self.labels in ("per_class", "pseudo"):
             raise UserError(f"gan.oversample = True does nothing with gan.labels = {self.labels!r}; leave it out")
         if self.r1 > 0 and self.d_norm == "batch":
             raise UserError(f"gan.r1 = {self.r1} wants each image seen by itself; set gan.d_norm to spectral or none")

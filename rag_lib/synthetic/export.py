@@ -47,11 +47,12 @@ The generator's settings:
 ```
 """
 
+SEEN = "what a classifier sees that was trained on the same real images"
 LABELS = {
     "conditional": "the class that the generator was asked for",
     "per_class": "each class has a generator of its own",
-    "pseudo": (seen := "what a classifier sees that was trained on the same real images"),
-    "relabelled": seen,
+    "pseudo": SEEN,
+    "relabelled": SEEN,
 }
 
 
