@@ -114,24 +114,27 @@ def precision() -> None:
 
 
 def benchmark() -> None:
-    """Print where the benchmark ran, and its speeds."""
-    (of,) = measured("bench_bf16_provenance").to_dict("records")
-    found = measured("bench_bf16")
-    slowest, fastest = found["ratio_to_plain_bf16"].min(), found["ratio_to_plain_bf16"].max()
-    claim("our loops are faster than plain ones in bfloat16", slowest > 1)
-    text(
-        f"Our loops are {slowest:.2f} to {fastest:.2f} times as fast as plain loops in bfloat16.",
-        f"Measured on {of['processor']}, {of['threads']} threads, batches of 64, torch {of['torch']}, at commit",
-        f"{of['commit'][:7]}; the loops have changed since.",
-    )
-    print()
-    rows = []
-    for row in found.to_dict("records"):
-        ratios = [row["ratio_to_plain"], row["ratio_to_plain_bf16"], row["ratio_to_ignite"]]
-        cells = [f"{row['ours_images_per_s']:,.0f}", *("" if pd.isna(r) else f"{r:.2f}" for r in ratios)]
-        rows.append((row["what"], *cells, f"{row['share_of_peak']:.0%}", f"{row['share_of_data']:.1%}"))
-    head = ["what", "images/s", "× plain", "× plain in bf16", "× ignite", "share of peak", "spent on data"]
-    table(head, rows)
+    """Print for each kind of processor where the benchmark ran, and its speeds."""
+    heads = {"bf16": {"plain": "× plain", "plain_bf16": "× plain in bf16"}, "fp32": {"plain": "× plain"}}
+    for precision, rivals in heads.items():
+        found, name = measured(f"bench_{precision}"), {"bf16": "bfloat16", "fp32": "fp32"}[precision]
+        (of,) = measured(f"bench_{precision}_provenance").to_dict("records")
+        ratios = found[f"ratio_to_{list(rivals)[-1]}"]
+        claim(f"our loops are faster than plain ones in {precision}", ratios.min() > 1)
+        text(
+            f"Our loops are {ratios.min():.2f} to {ratios.max():.2f} times as fast as plain ones in {name}.",
+            f"Measured on {of['processor']}, {of['threads']} threads, batches of 64, torch {of['torch']}, at commit",
+            f"{of['commit'][:7]} on {of['started'][:10]}.",
+        )
+        print()
+        heading = ["what", "images/s", *rivals.values(), "× ignite", "share of peak", "spent on data"]
+        rows = []
+        for row in found.to_dict("records"):
+            of_row = [row[f"ratio_to_{rival}"] for rival in (*rivals, "ignite")]
+            cells = [f"{row['ours_images_per_s']:,.0f}", *("" if pd.isna(r) else f"{r:.2f}" for r in of_row)]
+            rows.append((row["what"], *cells, f"{row['share_of_peak']:.0%}", f"{row['share_of_data']:.1%}"))
+        table(heading, rows)
+        print()
 
 
 def grid() -> None:

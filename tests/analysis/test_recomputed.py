@@ -24,6 +24,7 @@ OF_STUDY = {
     "ten_beside_each": "`data.n_real` == 100 and `gan.diff_augment` != False and `data.translation` == 0",
     "shifted": "`data.translation` == 2 and replicate < 5",
     "shifted_again": "`data.translation` == 2 and replicate >= 10",
+    "unshifted_again": "`data.n_real` > 0 and `data.translation` == 0 and replicate >= 10",
 }
 
 
@@ -49,29 +50,35 @@ def numbers(cell: str) -> tuple[float, ...]:
     return tuple(float(number.replace(",", "")) for number in re.findall(r"[-+]?\d[\d.,]*", cell))
 
 
+def means_of(name: str, tables: Path) -> dict[str, pd.Series]:
+    """The mean accuracies on test and on val images by number of real images (or step), arm and replicate."""
+    rows, by = pd.read_csv(tables / "classify.csv").query(f"{OF_CNN} and {OF_STUDY[name]}"), "data.n_real"
+    if name == "paper":  # which the page shows on the way, too
+        way, by = pd.read_csv(tables / "milestones.csv"), "step"
+        rows = rows.drop(columns=["test_accuracy", "val_accuracy"]).merge(way, on="run_id")
+    return {images: rows.groupby([by, "arm", "replicate"])[f"{images}_accuracy"].mean() for images in ("test", "val")}
+
+
 @pytest.mark.parametrize("name", OF_STUDY)
 def test_what_the_page_shows_is_what_the_rows_give(name, committed):
-    rows = pd.read_csv(committed / "tables" / "classify.csv").query(f"{OF_CNN} and {OF_STUDY[name]}")
-    by = "data.n_real"
-    if name == "paper":  # which the page shows on the way, too
-        way, by = pd.read_csv(committed / "tables" / "milestones.csv"), "step"
-        rows = rows.drop(columns=["test_accuracy", "val_accuracy"]).merge(way, on="run_id")
-    test, val = (rows.groupby([by, "arm", "replicate"])[f"{images}_accuracy"].mean() for images in ("test", "val"))
+    means = {of: means_of(of, committed / "tables") for of in OF_STUDY}
     accuracies, comparisons = tables_of(name)
     asked = tomllib.loads((committed / "studies.toml").read_text(encoding="utf-8"))[name].get("compare", {})
     compared = 0
     for row in accuracies:
         (at,) = numbers(row.get("real images", row.get("classifier", ""))) or (0.0,)
         for arm in row.keys() - {"classifier", "real images"}:
-            assert numbers(row[arm]) == pytest.approx(with_interval(test[at, arm]), abs=0.0051), (row, arm)
+            expected = with_interval(means[name]["test"][at, arm])
+            assert numbers(row[arm]) == pytest.approx(expected, abs=0.0051), (row, arm)
     for row in comparisons:
         arms = asked.get(row["comparison"]) or row["comparison"].split(" against ")
-        if not any("/" in arm for arm in arms):  # nor of another study
-            (at,) = numbers(row.get("real images", "")) or (rows[by].max(),)
-            for means, shown in ((test, "change in points (95% interval)"), (val, "on val images")):
+        sides = [(arm.rpartition("/")[0] or name, arm.rpartition("/")[2]) for arm in arms]
+        if all(of in OF_STUDY for of, _ in sides):
+            at = (numbers(row.get("real images", "")) or (means[name]["test"].index[-1][0],))[0]
+            for images, shown in (("test", "change in points (95% interval)"), ("val", "on val images")):
                 if row.get(shown):
-                    change = (means[at, arms[0]] - means[at, arms[1]]).dropna()
-                    assert numbers(row[shown]) == pytest.approx(with_interval(change), abs=0.0051), row
+                    one, other = (means[of][images][at, arm] for of, arm in sides)
+                    assert numbers(row[shown]) == pytest.approx(with_interval((one - other).dropna()), abs=0.0051), row
                     compared += 1
     assert accuracies
-    assert compared or rows["replicate"].nunique() < 3
+    assert compared or means[name]["test"].index.get_level_values("replicate").nunique() < 3

@@ -141,7 +141,7 @@ def write(results: Path, **tables: list[dict[str, object]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default="", help="workloads whose name contains this; no table is written")
     text = "that our loops compute in (default: auto, bf16 where the processor computes in it)"
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help=text)
@@ -151,7 +151,7 @@ def main() -> None:
     if options.work:
         clock = Clock(TURN_SECONDS, 1, wait_for_turn, tell)
         return train(workloads(options.precision)[options.work], options.loop, clock)  # until the input ends
-    held = f" held to {isa}" if (isa := os.environ.get("ONEDNN_MAX_CPU_ISA")) else ""
+    held = " (its AVX-512 unused)" if os.environ.get("ONEDNN_MAX_CPU_ISA") else ""
     rows = []
     for name, config in workloads(options.precision).items():
         if options.only not in name:
