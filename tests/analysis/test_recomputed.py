@@ -21,7 +21,8 @@ OF_STUDY = {
     "and (`gan.steps` == 10_000 or `gan.steps`.isna())",
     "few_digits": "`data.n_real` > 0 and replicate < 5 and `gan.diff_augment` != True and `data.translation` == 0",
     "half_of_600": "`data.n_real` == 600 and `gan.diff_augment` != True",
-    "ten_beside_each": "`data.n_real` == 100 and `gan.diff_augment` != False and `data.translation` == 0",
+    "ten_beside_each": "`data.n_real` == 100 and replicate < 10 and `gan.diff_augment` != False "
+    "and `data.translation` == 0",
     "shifted": "`data.translation` == 2 and replicate < 5",
     "shifted_again": "`data.translation` == 2 and replicate >= 10",
     "unshifted_again": "`data.n_real` > 0 and `data.translation` == 0 and replicate >= 10",
