@@ -85,9 +85,8 @@ def bullets() -> None:
         f"where the paper has {baseline:.2f}%. It has passed that after {passed:,} of 50,000 steps "
         f"([the paper's schedule]({here}#the-papers-schedule)).",
         f"**DiffAugment made the one gain**: ten beside each of 100 score {more} more with it than without, "
-        "exploratory. Beside shifted digits, ten generated ones each are not shown to add anything: "
-        f"{change(beside[0])} with 50 digits, {change(beside[1])} with 100. One beside each of 50 hurts ([few "
-        f"digits]({here}#few-real-digits)).",
+        "exploratory. Beside shifted digits they are not shown to add anything ([should I "
+        "train one?](docs/should-i.md)).",
         f"**CIFAR-10** (JPEG copy): `mixed` costs `fast_cnn` {cost(cifar)}, half the steps on real images alone cost "
         f"{cost(halved)}. Three draws get no verdict ([CIFAR-10]({here}#cifar-10)).",
         f"**The attention**: without SPAM, the accuracy of `cnn` on generated digits alone changes by {change(spam)}; "

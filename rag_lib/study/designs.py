@@ -9,6 +9,7 @@ import pandas as pd
 from rag_lib.base import UserError, check_value
 from rag_lib.runtime.progress import to_set
 from rag_lib.settings.config import Settings
+from rag_lib.settings.presets import PRESETS
 from rag_lib.study.overrides import check_overrides
 from rag_lib.study.plan import ids_of, needs_gan
 from rag_lib.study.resolve import settings_for
@@ -52,13 +53,7 @@ ABLATION: dict[str, dict[str, dict[str, Any]]] = {
         "conditional norm": {"gan.g_norm": "conditional"},
         "DiffAugment": {"gan.diff_augment": True},
         "EMA of 0.999": {"gan.ema": 0.999},
-        "values of best": {
-            "gan.lr": 5e-4,
-            "gan.d_norm": "spectral",
-            "gan.g_norm": "conditional",
-            "gan.weight_decay": 0.0,
-            "gan.ema": 0.999,
-        },
+        "values of best": {k: v for k, v in PRESETS["best"].items() if k.startswith("gan.") and k != "gan.steps"},
     },
 }
 
