@@ -24,7 +24,7 @@ from unittest import mock
 
 import pandas as pd
 import plain  # beside this file, as is costs
-from costs import checkpoint_seconds, data_seconds, operations, peak, random_images, synchronize, workloads
+from costs import data_seconds, operations, peak, random_images, synchronize, workloads
 
 from rag_lib.base import results_dir
 from rag_lib.classifiers.train import train_classifier
@@ -85,7 +85,7 @@ def train(config: GanConfig | ClassifierConfig, loop: str, counter: Clock) -> No
         if isinstance(config, GanConfig):
             train_gan(config, images, Path(folder))
         else:
-            train_classifier(config, {"train": images}, Path(folder))
+            train_classifier(config, {"train": images}, Path(folder), "")
 
 
 def race(name: str, precision: str, *loops: str) -> dict[str, float]:
@@ -129,7 +129,6 @@ def measure(name: str, config: GanConfig | ClassifierConfig) -> dict[str, object
         "matrix_product_gflop_per_s": round(top / 1e9),
         "share_of_peak": round(achieved / top, 3),
         "share_of_data": round(data_seconds(config) / seconds["ours"], 3),
-        "checkpoint_ms": round(checkpoint_seconds(config) * 1e3),
     }
 
 

@@ -1,13 +1,10 @@
-"""What a step of each workload is made of: operations, data, checkpoints."""
+"""What a step of each workload is made of: operations and data."""
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 from plain import classifier_step  # beside this file
@@ -22,7 +19,6 @@ from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
 from rag_lib.runtime.numerics import autocast, batch_indices, keep_freed_memory, pick_device, pick_precision, rng
 from rag_lib.runtime.optim import adam
-from rag_lib.runtime.steps import Steps
 from rag_lib.settings.config import ClassifierConfig, DataConfig, GanConfig
 
 MNIST = DataConfig(dataset="mnist")
@@ -72,8 +68,8 @@ def peak(precision: str) -> float:
     return 2 * 1024**3 / median_seconds(lambda: a @ a, 50)
 
 
-def bare_step(config: GanConfig | ClassifierConfig) -> tuple[Callable[[], None], list[Any]]:
-    """The step alone, always on the same batch: what is computed, without what feeds and records it; what it trains."""
+def bare_step(config: GanConfig | ClassifierConfig) -> Callable[[], None]:
+    """The step alone, always on the same batch: what is computed, without what feeds and records it."""
     device = pick_device()
     precision = pick_precision(config.precision, device)
 
@@ -91,16 +87,15 @@ def bare_step(config: GanConfig | ClassifierConfig) -> tuple[Callable[[], None],
             with autocast(precision, device):
                 train_gan.gan_step(G, D, adam_g, adam_d, x, y, z, LOSSES["non_saturating"])
 
-        return step, [G, D, adam_g, adam_d]
+        return step
     model = on_device(build(config, 10)).train()
-    optimizer = adam(model, config)
-    return partial(classifier_step(model, optimizer, precision), x, y), [model, optimizer]
+    return partial(classifier_step(model, adam(model, config), precision), x, y)
 
 
 def operations(config: GanConfig | ClassifierConfig) -> float:
     """Floating-point operations of one step: its convolutions and matrix products, each counted once."""
     config = replace(config, precision="fp32")  # where all of them are operations that the counter knows
-    step, _ = bare_step(config)
+    step = bare_step(config)
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
@@ -119,13 +114,3 @@ def data_seconds(config: GanConfig | ClassifierConfig) -> float:
         preprocess(batch.x, config.data, **drawn).contiguous(memory_format=torch.channels_last)
 
     return median_seconds(draw, 200)
-
-
-def checkpoint_seconds(config: GanConfig | ClassifierConfig) -> float:
-    """What writing one checkpoint takes; the training makes do with as many as cost 1% of its time."""
-    step, trained = bare_step(config)
-    step()  # before it, optimisers have no state
-    average = [Generator(config, 10)] if isinstance(config, GanConfig) else []
-    parts = {str(i): part for i, part in enumerate([*trained, *average])}
-    with tempfile.TemporaryDirectory() as folder:
-        return median_seconds(Steps(Path(folder), 1, parts, "", "").save, 3)
