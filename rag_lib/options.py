@@ -67,7 +67,7 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
     names = ("dataset", "preset", "seed", "gan_steps", "classifier_steps")
     given = {name: getattr(options, name) for name in names} | {"overrides": overrides}
     if "arms" in options:
-        given |= {"arms": options.arms.split(",") if options.arms else None, "replicates": options.replicates}
+        given |= {"arms": None if options.arms is None else options.arms.split(","), "replicates": options.replicates}
         given["engine"] = options.engine
         overrides |= engine_overrides(options)
     kind, _, path = options.dataset.partition(":")

@@ -68,4 +68,4 @@ def train_gan(config: GanConfig, images: Images, **given: Any) -> Run:
 
 
 def train_classifier(config: ClassifierConfig, images: Mapping[str, Images]) -> Run:
-    return cached("classifier", config, lambda folder: classifiers.train_classifier(config, images, folder))
+    return cached("classifier", config, lambda folder: classifiers.train_classifier(config, images, folder, "test"))

@@ -17,15 +17,11 @@ COMMAND = [sys.executable, "-m", "rag_lib"]
 
 
 def test_train_and_classify_share_their_runs(results, capsys):
-    assert main(["train", "--preset", "smoke"]) == 0
-    assert "trained: " in capsys.readouterr().out
-    assert main(["train", "--preset", "smoke"]) == 0
-    assert "reused: " in capsys.readouterr().out
-    assert main(["classify", "--preset", "smoke"]) == 0
-    printed = capsys.readouterr().out
-    rows = [line.split()[0] for line in printed.splitlines() if line.startswith(DEFAULT_ARMS)]
-    assert rows == list(DEFAULT_ARMS)
-    assert len(pd.read_csv(results / "tables" / "classify.csv")) == 5
+    for command, said in (("train", "trained: "), ("train", "reused: "), ("classify", DEFAULT_ARMS[-1])):
+        assert main([command, "--preset", "smoke"]) == 0
+        assert said in capsys.readouterr().out
+    assert len(list((results / "runs").glob("gan-*"))) == 1
+    assert len(pd.read_csv(results / "tables" / "classify.csv")) == len(DEFAULT_ARMS)
 
 
 def test_options_reach_the_settings(results):
@@ -55,22 +51,18 @@ REFUSED = {
     "classify --dataset mnits": "dataset = 'mnits' is unknown; choose one of mnist5k, ",
     "classify --dataset folder:no/such/place": "no/such/place does not exist",
     "classify --preset fast": "preset = 'fast' is unknown; did you mean first? choose one of ",
-    "classify --seed -1": "seed = -1 is out of range",
-    "classify --gan-steps ten": "invalid int value: 'ten'",
     "classify --epochs 5": "unrecognized arguments: --epochs 5",
-    "classify --set gan.step=5": "override 'gan.step' is unknown; did you mean gan.steps? allowed: ",
     "classify --set gan.steps": "--set 'gan.steps' must be FIELD=VALUE",
-    "classify --set data.contrast=false": "contrast = 'false' is str; it must be bool",
     "classify --set classifiers={'cnnn':1}": "classifier = 'cnnn' is unknown; did you mean cnn? choose one of cnn, ",
     "classify --set classifiers={'timm:nope':1}": "timm has no model 'nope'",
-    "classify --set classifiers={{'cnn':1}}": "must be a dictionary of seeds, as in --set",
+    "classify --set classifiers={{'cnn':1}}": "must be a dictionary of seeds, as in {'cnn': 3}",
     f"classify --set classifiers={'[' * 1000}": "must be a dictionary of seeds",
+    "classify --arms=": "arm = '' is unknown",  # regression: it meant all of them
     "classify --arms mixed:0.3333333,mixed:0.3333334": "two shares that six digits do not tell apart",
     "classify --replicates 0": "replicates = 0 is out of range",
     "low-data --n-real many": "--n-real 'many' must be whole numbers",
     "low-data --n-real 5": "data.n_real = 5 is out of range",
     "RAG_SMOKE=yes train": "RAG_SMOKE = 'yes' is unknown",
-    "RAG_DEVICE=toaster train": "RAG_DEVICE = 'toaster'",
     "RAG_DEVICE=cuda:99 train": "RAG_DEVICE = 'cuda:99' cannot be used here",
     "RAG_DEVICE=meta train": "RAG_DEVICE = 'meta' cannot be used here",
     "RAG_PROGRESS=loud train": "RAG_PROGRESS = 'loud'",
@@ -89,14 +81,6 @@ def test_what_cannot_be_is_refused_in_one_line_before_any_work(line, message, mo
     assert message in error
     assert error.count("\n") == 1
     assert not (results / "runs").exists()
-
-
-def test_the_command_works_from_any_folder(tmp_path):
-    """As a process of its own: the exit code and the one line are what a shell sees."""
-    done = subprocess.run([*COMMAND, "train", "--dataset", "nope"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("Error: dataset = 'nope' is unknown")
-    assert str(ROOT) not in done.stderr
 
 
 @pytest.fixture
@@ -158,11 +142,3 @@ def test_a_reader_who_has_seen_enough_gets_no_traceback(results):
     runs = subprocess.Popen([*COMMAND, "runs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     runs.stdout.close()
     assert (runs.stderr.read(), runs.wait()) == (b"", 0)
-
-
-def test_low_data_prints_its_table(results, capsys):
-    assert main(["low-data", "--preset", "smoke", "--n-real", "50", "--arms", "original,mixed_add"]) == 0
-    printed = capsys.readouterr().out
-    assert "real images" in printed
-    assert "mixed_add" in printed
-    assert "at least 5 replicates" in printed

@@ -89,11 +89,6 @@ def test_make_knows_the_targets_and_gives_them_options_that_exist(line):
         understand(step)
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w{20,})`", "".join(TEXTS.values())))))
-def test_tests_that_are_named_exist(name):
-    assert any(f"def {name}(" in path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-
-
 def test_generators_that_are_named_are_published():
     named = set(re.findall(r"\bgan-[0-9a-f]{12}\b", "".join(TEXTS.values())))
     assert named <= set(pd.read_csv(ROOT / "results" / "tables" / "quality.csv")["gan_run"])

@@ -18,7 +18,6 @@ POWER = 0.8
 MIN_REPLICATES = 5  # for a verdict
 MIN_FOR_INTERVAL = 3  # that of two reaches 13 standard errors to either side, and none where they agree
 MIN_SECOND_TEST = 3_000  # real images of MNIST from which on its validation images are a second test
-TEST_IMAGES = 10_000  # of MNIST and CIFAR-10
 
 # The primary questions, which get verdicts: the arm, and what it is compared with. Everything else is exploratory.
 PRIMARY = {
@@ -68,6 +67,7 @@ def contrasts(table: pd.DataFrame, by: list[str], named: dict[str, tuple[str, st
     second = second.reindex(columns=wide.columns)
     is_whole = (table["dataset"] == "mnist") & (table["data.n_real"] == 0)
     whole = table.assign(whole=is_whole).groupby(by, sort=False, dropna=False)["whole"].all()
+    tested = table.groupby(by, sort=False, dropna=False)["test_images"].min()
     parts = []
     for question, arm, baseline in _asked(named, wide.columns):
         moments = _moments(wide, arm, baseline, by)
@@ -77,7 +77,7 @@ def contrasts(table: pd.DataFrame, by: list[str], named: dict[str, tuple[str, st
         part[["low_90", "high_90"]] = with_interval(moments, 0.9)[["low", "high"]]
         part[["val_mean", "val_low", "val_high"]] = on_val[["mean", "low", "high"]]
         part["margin"] = (0.05 * (100 - level)).mask(whole.reindex(part.index), 0.1)
-        part["sampling"] = (level * (100 - level) / TEST_IMAGES) ** 0.5
+        part["sampling"] = (level * (100 - level) / tested.reindex(part.index)) ** 0.5
         part["spread"] = moments["std"]
         t = (moments["mean"] / (moments["std"] / moments["count"] ** 0.5)).where(moments["mean"] != 0, 0.0)
         part["p"] = 2 * stats.t.sf(t.abs(), moments["count"] - 1)  # 0 for differences that are all the same and not 0

@@ -28,8 +28,8 @@ def gan_conclusion(settings: Settings, gan: Run) -> str:
     else:
         balance = "as probabilities of being real: at the balance that Eq. 1 aims at both would be 0.5."
     sentences = [f"Over the last tenth of {steps:,} iterations D gives {beliefs}, {balance}"]
-    if last.get("diversity", float("nan")) > 0:  # neither an older version's run, nor one whose batches have no pairs
-        lowest = last.get("diversity_lowest", float("nan"))
+    if last["diversity"] > 0:  # not where batches have no pairs
+        lowest = last["diversity_lowest"]
         of_lowest = f", those of the least diverse {lowest:.2f} times" if lowest < last["diversity"] else ""
         sentences.append(
             f"Generated images of a class differ {last['diversity']:.2f} times as much as real ones do{of_lowest}."

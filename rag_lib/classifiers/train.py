@@ -20,22 +20,21 @@ from rag_lib.runtime.store import Run
 from rag_lib.settings.config import ClassifierConfig, as_dict
 
 EVALUATION_BATCH = 250
-KEPT = ("test", "val")  # the sets whose predictions a run keeps
 # steps after which a training by the paper's decaying rate is what a shorter one would have been, and is measured
 MILESTONES = (1_000, 2_500, 5_000, 10_000, 25_000, 50_000)
+ON_THE_WAY = ("test", "val")  # the sets that it is measured on
 N_WHITENING = 5_000  # images whose patches' covariance the first layer of `fast_cnn` undoes
 
 
 def train_classifier(
-    config: ClassifierConfig, images: Mapping[str, Images], folder: Path, title: str = ""
+    config: ClassifierConfig, images: Mapping[str, Images], folder: Path, title: str
 ) -> dict[str, float]:
     """Train; return the accuracies, `<set>_accuracy`, in [0, 1].
 
     `images`: by name, `train` (the arm's images) and the sets to measure the accuracy on after the last step: `val`,
     `test`, and where the arm has synthetic images `generated`. `folder` gets history.csv (with the schedule `step` it
     has the accuracies on `val` and `test` at the `MILESTONES`, too, on which nothing depends), confusion.csv (counts on
-    `test`: rows true, columns predicted), predictions.safetensors (the class predicted for each image of `test` and
-    `val`, so that two runs' errors can be paired) and classifier.safetensors.
+    `test`: rows true, columns predicted) and classifier.safetensors.
     """
     device = pick_device()
     precision = pick_precision(config.precision, device)
@@ -72,36 +71,32 @@ def train_classifier(
 
     parts = {"model": model, "optimizer": optimizer}
     drawn, iterate = sent_ahead(draw, config.steps, device), captured(iterate, parts, device)
-    title = title or f"{config.model} {config.arm}"
     with Steps(folder, config.steps, parts, title, f"try a smaller {config.model}.lr") as steps:
         for step in steps:
             torch.manual_seed(seed_of("classifier", config.seed, "dropout", step))
-            row = steps.log(lr=lr_at(config, step), **iterate(**drawn(step)))
-            if row is not None and config.schedule == "step" and step + 1 in MILESTONES:
-                for name in [name for name in KEPT if name in images]:
-                    predicted = predict(model, images[name].x, config)
-                    row[f"{name}_accuracy"] = share_right(images[name], predicted)
+            measured = config.schedule == "step" and step + 1 in MILESTONES
+            row = steps.log(enter=measured, lr=lr_at(config, step), **iterate(**drawn(step)))
+            if measured:
+                for name in [name for name in ON_THE_WAY if name in images]:
+                    row[f"{name}_accuracy"] = share_right(images[name], predict(model, images[name].x, config))
                 model.train()
 
     card = {"config": as_dict(config), "classes": train.classes}
     save_weights(folder / "classifier.safetensors", model.state_dict(), card)
-    metrics, kept = {}, {}
-    for name, measured in images.items():
+    metrics = {}
+    for name, held_out in images.items():
         if name != "train":
-            predicted = predict(model, measured.x, config)
-            metrics[f"{name}_accuracy"] = share_right(measured, predicted)
-            if name in KEPT:
-                kept[name] = predicted.to(torch.uint8 if n_classes <= 256 else torch.int32)
+            predicted = predict(model, held_out.x, config)
+            metrics[f"{name}_accuracy"] = share_right(held_out, predicted)
             if name == "test":
-                confusion(measured, predicted).to_csv(folder / "confusion.csv")
-    save_weights(folder / "predictions.safetensors", kept, {"classes": train.classes})
+                confusion(held_out, predicted).to_csv(folder / "confusion.csv")
     return metrics
 
 
-def load_classifier(run: Run, config: ClassifierConfig, n_classes: int) -> nn.Module:
+def load_classifier(run: Run, config: ClassifierConfig) -> nn.Module:
     """Return the trained classifier of a run, ready to predict."""
-    model = build(config, n_classes)
-    weights, _ = load_weights(run.folder / "classifier.safetensors")
+    weights, card = load_weights(run.folder / "classifier.safetensors")
+    model = build(config, len(card["classes"]))
     model.load_state_dict(weights)
     return model.to(pick_device(), memory_format=torch.channels_last)
 

@@ -19,6 +19,7 @@ import torchvision
 from rag_lib.base import UserError, data_dir
 from rag_lib.data import folder
 from rag_lib.data.images import Images, stratified_split
+from rag_lib.runtime.files import sha256
 from rag_lib.settings.config import DataConfig
 
 DIGITS = tuple("0123456789")
@@ -128,6 +129,8 @@ def idx_files(
     if missing := [name for name in md5 if name not in arrays]:
         torchvision_set(source, True, f"{', '.join(missing)} into {raw}")
         arrays = read_idx_files(raw, md5)
+        if len(arrays) < len(md5):  # torchvision counts files of its older versions, in another folder, as all of it
+            raise UserError(f"{raw} lacks {', '.join(missing)}; remove {raw.parent}, so that all are fetched")
     parts = []
     for part in ("train", "t10k"):
         x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
@@ -138,10 +141,10 @@ def idx_files(
 def read_idx_files(raw: Path, md5: dict[str, str]) -> dict[str, torch.Tensor]:
     """Those of the four files that are there, each checked; gzipped or not, with a dash or a dot before `idx`."""
     found = {}
-    for name in MNIST_MD5:
+    for name, digest in md5.items():
         files = (raw / f"{n}{end}" for n in (name, name.replace("-idx", ".idx")) for end in ("", ".gz"))
         if file := next(filter(Path.is_file, files), None):
-            found[name] = read_idx(file, md5[name], 3 if "images" in name else 1)
+            found[name] = read_idx(file, digest, 3 if "images" in name else 1)
     return found
 
 
@@ -177,7 +180,7 @@ def cifar10_jpeg(config: DataConfig) -> tuple[Images, Images]:
     archive = data_dir() / "cifar10-jpeg.tar.xz"
     if not archive.is_file():
         raise UserError(f"cifar10_jpeg needs {archive}; put it there, or set RAG_DATA to the folder that has it")
-    if (found := hashlib.sha256(archive.read_bytes()).hexdigest()) != CIFAR10_JPEG_SHA256:
+    if (found := sha256(archive)) != CIFAR10_JPEG_SHA256:
         raise UserError(f"{archive} is damaged: its SHA-256 is {found}, not {CIFAR10_JPEG_SHA256}; fetch it again")
     return folder.read(archive, config.channels, config.stored_size, CIFAR10_JPEG_SHA256)
 

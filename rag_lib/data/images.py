@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.functional import pad
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Images:
         """Return the images in the centre of `size` x `size` pixels, continued by reflection."""
         before = (size - self.x.shape[-1]) // 2
         after = size - self.x.shape[-1] - before
-        # reflection works on floating point only; every uint8 value is exact there
-        return replace(self, x=F.pad(self.x.float(), (before, after, before, after), mode="reflect").to(torch.uint8))
+        return replace(self, x=pad(self.x, [before, before, after, after], padding_mode="reflect"))
 
     def centres(self) -> Tensor:
         """Return each image's centre of mass, the brightness of a pixel its mass: float32, N x 2, row and column."""

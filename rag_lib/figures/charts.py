@@ -1,6 +1,7 @@
 """Tables to figures. Nothing here computes: what a figure shows came from a run."""
 
 import textwrap
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,9 +26,8 @@ def gan_curves(history: pd.DataFrame) -> Figure:
     }
     for axis, (title, (ylabel, lines)) in zip(axes, panels.items(), strict=True):
         for (column, label), colour in zip(lines.items(), (BLUE, ORANGE), strict=True):
-            if column in history:  # runs of older versions have no diversity
-                marker = "." if len(history) == 1 else ""  # a line needs two
-                axis.plot(history["step"], history[column], marker=marker, label=label, color=colour)
+            marker = "." if len(history) == 1 else ""  # a line needs two
+            axis.plot(history["step"], history[column], marker=marker, label=label, color=colour)
         axis.legend(handles=axis.get_lines(), frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
         axis.set(xlabel="iterations", ylabel=ylabel, title=title)
         axis.xaxis.set_major_formatter("{x:,.0f}")
@@ -40,9 +40,9 @@ def gan_curves(history: pd.DataFrame) -> Figure:
 
 
 def colours_of(arms: list[str]) -> dict[str, tuple | str]:
-    """Return a colour for each arm, always the same one for those with a name of their own."""
-    palette = sns.color_palette("colorblind", len(arms))
-    return {arm: ARMS[arm].colour if arm in ARMS else other for arm, other in zip(arms, palette, strict=True)}
+    """Return a colour for each arm: its own, or for a variant one of an arm that is not among them."""
+    spare = cycle([arm.colour for name, arm in ARMS.items() if name not in arms] or [GREY])
+    return {arm: ARMS[arm].colour if arm in ARMS else next(spare) for arm in arms}
 
 
 def accuracy_points(table: pd.DataFrame) -> Figure:

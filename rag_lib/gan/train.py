@@ -30,6 +30,7 @@ from rag_lib.runtime.store import Run
 from rag_lib.settings.config import GanConfig, as_dict
 
 N_SAMPLES = 10  # sample grids over the training
+FRAME = 2  # pixels around each of their images
 NO_AUGMENTATION = [lambda x: x] * 3
 
 
@@ -105,7 +106,7 @@ def train_gan(
                     shown = functional_call(average, weights, (z_shown, y_shown))
             if sampled:
                 png = BytesIO()
-                torchvision.utils.save_image((shown + 1) / 2, png, format="PNG", nrow=columns)
+                torchvision.utils.save_image((shown + 1) / 2, png, format="PNG", nrow=columns, padding=FRAME)
                 write_whole(folder / "samples" / f"step-{step + 1:06d}.png", png.getvalue())
             if row is not None:
                 row["diversity_saved"] = float(diversity(real_shown, shown[compared], y_shown[compared])[0])
@@ -184,7 +185,8 @@ def join(config: GanConfig, parts: Sequence[Run], classes: tuple[str, ...], fold
         weights |= {f"generators.{c}.{key}": tensor for key, tensor in one.items()}
     (folder / "samples").mkdir(exist_ok=True)
     for path in sorted((parts[0].folder / "samples").glob("*.png")):
-        columns = [np.asarray(Image.open(run.folder / "samples" / path.name)) for run in parts[:10]]
+        first, *others = [np.asarray(Image.open(run.folder / "samples" / path.name)) for run in parts[:10]]
+        columns = [first, *(column[:, FRAME:] for column in others)]  # one frame between two, as in other grids
         Image.fromarray(np.concatenate(columns, 1)).save(folder / "samples" / path.name)
     history = pd.concat([run.history() for run in parts]).groupby("step", as_index=False).mean()
     write_whole(folder / "history.csv", history.to_csv(index=False, lineterminator="\n").encode())

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rag_lib.runtime.progress import to_set
 from rag_lib.settings.config import GanConfig
 
 # called with the rows of the history so far and the folder of the samples
@@ -28,28 +27,28 @@ def findings(history: pd.DataFrame, config: GanConfig) -> dict[str, str]:
         return {}
     last = history.tail(max(5, len(history) // 10)).mean()
     found = {}
-    augment = [] if config.diff_augment else [to_set("gan.diff_augment", True)]  # nothing that is there already
+    augment = [] if config.diff_augment else ["gan.diff_augment=True"]  # nothing that is there already
     if config.loss != "hinge" and last["d_real"] - last["d_fake"] > D_WINS:  # hinge makes no probabilities
-        remedies = augment if config.d_norm == "spectral" else [to_set("gan.d_norm", "spectral")]
+        remedies = augment if config.d_norm == "spectral" else ["gan.d_norm=spectral"]
         found["D wins"] = (
             f"it takes real images for real with {last['d_real']:.2f}, generated ones with "
             f"{last['d_fake']:.2f}, so G may learn little; try {' or '.join([*remedies, 'a smaller gan.lr'])}"
         )
     if max(abs(last["loss_d"]), abs(last["loss_g"])) > DIVERGES:
         found["the losses run away"] = (
-            f"D's is {last['loss_d']:.1f}, G's {last['loss_g']:.1f}; try a smaller gan.lr or {to_set('gan.beta1', 0.0)}"
+            f"D's is {last['loss_d']:.1f}, G's {last['loss_g']:.1f}; try a smaller gan.lr or gan.beta1=0.0"
         )
     remedies = " or ".join([*augment, "a smaller gan.lr", "more real images"])
-    if last.get("diversity", 1.0) < COLLAPSED:  # histories of older versions have none
+    if last["diversity"] < COLLAPSED:
         found["samples collapse"] = (
             f"images of a class differ {last['diversity']:.2f} times as much as real ones do; try {remedies}"
         )
-    elif last.get("diversity_saved", 1.0) < COLLAPSED:
+    elif last["diversity_saved"] < COLLAPSED:
         found["what is saved collapses"] = (
             f"images of a class from the generator that is saved differ {last['diversity_saved']:.2f} times as much as "
             f"real ones do; try {' or '.join(['more gan.steps', *(['a smaller gan.ema'] if config.ema else [])])}"
         )
-    elif last.get("diversity_lowest", 1.0) < ONE_COLLAPSED:
+    elif last["diversity_lowest"] < ONE_COLLAPSED:
         found["a class collapses"] = (
             f"its images differ {last['diversity_lowest']:.2f} times as much as real ones do; the samples show which; "
             f"try {remedies}"

@@ -24,7 +24,7 @@ from torch import Tensor
 from rag_lib.base import UserError
 
 LESS_MEMORY = "make batch_size, gan.width, data.n_real, quality.generated or --images smaller"
-_TEMPORARY = ".tmp"  # in the name of every file that is not whole yet
+_TEMPORARY = ".tmp"  # behind the name of every file that is not whole yet, and 16 hexadecimal digits behind that
 
 
 def write_whole(path: Path, *content: bytes | memoryview) -> None:
@@ -105,7 +105,7 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
 
 def sweep(folder: Path) -> None:
     """Remove what a process that was killed while it wrote has left in `folder`; nobody else may be writing there."""
-    for path in folder.rglob(f"*{_TEMPORARY}*"):
+    for path in folder.rglob(f"*{_TEMPORARY}{'[0-9a-f]' * 16}"):
         path.unlink(missing_ok=True)
 
 

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from tqdm import tqdm
 
@@ -92,14 +91,7 @@ def progress_mode() -> str:
 
 
 def in_kernel() -> bool:
-    return "ipykernel" in sys.modules and type(sys.stdout).__module__.startswith("ipykernel")
-
-
-def to_set(field: str, value: Any) -> str:
-    """How to set a field in the place where this is read: a notebook, or the command line."""
-    if in_kernel():
-        return f'overrides["{field}"] = {value!r}'.replace("'", '"')
-    return f'--set "{field}={value}"' if isinstance(value, dict) else f"--set {field}={value}"
+    return type(sys.stdout).__module__.startswith("ipykernel")
 
 
 def live_front_end() -> bool:

@@ -25,6 +25,8 @@ def commit_of_code() -> str:
     """
     if travelled := os.environ.get("RAG_COMMIT"):
         return travelled
+    if not (ROOT / ".git").exists():  # installed somewhere below another repository
+        return "unknown"
     git = ["git", "-C", str(ROOT)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

@@ -78,8 +78,8 @@ class Steps:
         table = pd.DataFrame(self.history)
         write_whole(self.folder / "history.csv", table.to_csv(index=False, lineterminator="\n").encode())
 
-    def log(self, **values: Tensor | float) -> dict[str, float] | None:
-        """Look at a step's losses (by name), and every so often enter all its numbers into the history.
+    def log(self, enter: bool = False, **values: Tensor | float) -> dict[str, float] | None:
+        """Look at a step's losses (by name), and every so often, or to `enter` them, put its numbers into the history.
 
         Returns their row of the history, which may be added to, or None. Tensors are scalars. Raises `UserError` if a
         loss is not finite or has exploded.
@@ -88,7 +88,7 @@ class Steps:
         losses = {name: value.abs() for name, value in values.items() if name.startswith("loss")}
         # the larger of two, and nan where either is
         self._worst = {name: torch.maximum(loss, self._worst.get(name, loss)) for name, loss in losses.items()}
-        enters = step % self._log_every == 0 or step == self.total
+        enters = enter or step % self._log_every == 0 or step == self.total
         if enters or any(loss.device.type not in BEHIND for loss in losses.values()):
             self._look(step)
         if not enters:

@@ -111,7 +111,7 @@ def opened(kind: str, config: Checked, gan: Run | None = None) -> Iterator[Run]:
             attempts = earlier_attempts(folder)
             _check_weights(folder, attempts, weights)
             # the surroundings of the moment it started, not of its end
-            now = environment(getattr(config, "precision", "fp32")) | ({"generator": weights} if weights else {})
+            now = environment(config.precision) | ({"generator": weights} if weights else {})
             attempts.append(now | {"seconds": 0.0})
             write_json(folder / "env.json", {"attempts": attempts})
             start, run = time.monotonic(), Run(name, folder, {}, reused=False)

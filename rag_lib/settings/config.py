@@ -66,7 +66,7 @@ class GanConfig(Checked):
     only_class: int = setting(-1, low=-1, added=True)  # one of the generators of `per_class`; -1: all classes
     steps: int = setting(50_000, low=1)  # iterations
     batch_size: int = setting(64, low=2)  # images an iteration
-    lr: float = setting(1e-4, low=0)  # at the start
+    lr: float = setting(1e-4, low=0)  # the highest, with `step` that of the start
     d_lr_factor: float = setting(1.0, low=0, added=True)  # D's rate divided by G's: two time scales
     schedule: str = setting("step", choices=("step", "cosine", "triangle"))  # how the rate falls
     lr_step: int = setting(2_500, low=1)  # iterations between two decays; the paper gives gamma only
@@ -75,7 +75,7 @@ class GanConfig(Checked):
     beta1: float = setting(0.5, low=0, high=0.999)  # of Adam
     beta2: float = setting(0.999, low=0, high=0.9999)  # of Adam
     ema: float = setting(0.0, low=0, high=0.99999)  # decay of the generator's moving average; 0: none
-    precision: str = setting("auto", choices=("auto", "fp32", "bf16"))
+    precision: str = setting("auto", choices=("auto", "fp32", "bf16"))  # auto: bf16 where the processor computes in it
 
     def __post_init__(self):
         super().__post_init__()
@@ -156,7 +156,7 @@ class EngineConfig(Checked):
     """Where the runs of a study are computed, and what one of each kind takes of a machine."""
 
     name: str = setting("local", choices=("local", "ray"))  # this machine, or a Ray cluster
-    workers: int = setting(0, low=0)  # local: processes that compute runs; 0: as there are processors and memory
+    workers: int = setting(0, low=0)  # local: processors that runs take together; 0: what the machine has
     address: str = "auto"  # ray: of its head, as in 10.0.0.1:6379; auto: the one that this machine is in
     # processors; rounded down, also the run's threads, on which last digits depend
     gan_cpus: float = setting(2.0, low=0.01)

@@ -1,7 +1,5 @@
 """The study: its arms, its settings, its plan, and the runs that it comes to."""
 
-from rag_lib.study.conduct import TABLES as TABLES
-from rag_lib.study.conduct import enter as enter
 from rag_lib.study.conduct import run as run
 from rag_lib.study.conduct import run_gan as run_gan
 from rag_lib.study.conduct import run_judge as run_judge

@@ -20,7 +20,7 @@ TRAIN_SEED = 0  # of the generated images that classifiers are trained on
 
 
 def compose(config: ClassifierConfig, real: Images, synthetic: Images | None) -> Images:
-    """Return the images that `config.arm` trains on, from N `real` and at least `n_synthetic` generated ones.
+    """Return the images that `config.arm` trains on, from N `real` and `n_synthetic` generated ones.
 
     The paper's groups (section 2.3) have N images each: `generated`, `original`, and `mixed`, N/2 + N/2, or any other
     `share` of generated images. Of the controls `mixed_add` has N of each and `original_half` N/2; the labels of
@@ -35,7 +35,7 @@ def compose(config: ClassifierConfig, real: Images, synthetic: Images | None) ->
     """
     n = len(real)
     if synthetic is not None:
-        synthetic = synthetic[: n_synthetic(config, real)].padded_to(real.x.shape[-1])
+        synthetic = synthetic.padded_to(real.x.shape[-1])
     if config.arm in ("original", "original_plain"):
         return real
     if config.arm == "generated":

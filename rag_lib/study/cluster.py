@@ -24,15 +24,13 @@ import rag_lib
 from rag_lib.base import UserError
 from rag_lib.data.datasets import Splits
 from rag_lib.runtime.files import locked, room_for, write_whole
-from rag_lib.runtime.progress import to_set
 from rag_lib.runtime.provenance import commit_of_code
 from rag_lib.runtime.store import discard_checkpoints, finished, lock_of, run_folder
 from rag_lib.settings.config import EngineConfig
 from rag_lib.study.arms import splits_of
-from rag_lib.study.engines import Engine
+from rag_lib.study.engines import RETRIES, Engine
 from rag_lib.study.plan import Job, compute
 
-RETRIES = 5  # of a run whose process or machine is lost; one that fails by itself is not tried again
 # the results of a machine's process: the same for all its runs, so that what one has generated serves the next
 PLACE = Path(tempfile.gettempdir(), f"rag_lib-{uuid4()}")
 Files = dict[str, bytes]  # what is in a run's folder, by path
@@ -103,7 +101,7 @@ def connect(engine: EngineConfig) -> Any:
     except (OSError, RuntimeError, ValueError) as e:
         raise UserError(
             f"engine.address = {engine.address!r}: {' '.join(str(e).split())}; `ray start --head` starts a cluster on "
-            f"this machine, and {to_set('engine.address', 'local')} uses its processors for this command alone"
+            f"this machine, and engine.address=local uses its processors for this command alone"
         ) from e
     return ray
 

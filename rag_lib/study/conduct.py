@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rag_lib.classifiers.train import KEPT
+from rag_lib.classifiers.train import ON_THE_WAY
 from rag_lib.data.datasets import Splits
 from rag_lib.gan.watch import Watch
 from rag_lib.runtime.store import Run, run_id
@@ -98,7 +98,7 @@ def quality_row(config: GanConfig, gan: Run, run: Run) -> dict[str, Any]:
 
 def milestones(run: Run) -> pd.DataFrame:
     """Return the accuracies in percent that a classifier had on the way (`classifiers.train.MILESTONES`), if any."""
-    columns = ["step", *(f"{name}_accuracy" for name in KEPT)]
+    columns = ["step", *(f"{name}_accuracy" for name in ON_THE_WAY)]
     found = run.history().reindex(columns=columns).dropna().set_index("step").mul(100).round(4).reset_index()
     return found.assign(run_id=run.id)[["run_id", *columns]]
 
@@ -132,6 +132,7 @@ def classifier_row(config: ClassifierConfig, run: Run) -> dict[str, Any]:
         "val_accuracy": round(100 * run.metrics["val_accuracy"], 4),
         "test_accuracy": round(100 * real, 4),
         "own_test_accuracy": own,
+        "test_images": int(run.confusion().to_numpy().sum()),
         **{f"data.{name}": value for name, value in data.items()},
         **{f"classifier.{name}": value for name, value in settings.items()},
         **gan_columns(config.gan),

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from rag_lib.base import UserError, check_value
-from rag_lib.runtime.progress import to_set
 from rag_lib.settings.config import Settings
 from rag_lib.settings.presets import PRESETS
 from rag_lib.study.overrides import check_overrides
@@ -85,7 +84,7 @@ def ablation(
     if len(unvaried.arms) != 1 or not needs_gan(unvaried):
         raise UserError(f'arms = {list(unvaried.arms)} must be one arm with generated images, such as ["generated"]')
     if len(unvaried.classifiers) != 1:
-        raise UserError(f"the ablation compares by one classifier, as in {to_set('classifiers', {'cnn': 2})}")
+        raise UserError("the ablation compares by one classifier; set classifiers={'cnn': 2}")
     varied = {key for factor in factors for deltas in ABLATION[factor].values() for key in deltas}
     overrides = _unvaried(parameters, varied)
     return {

@@ -26,7 +26,7 @@ from rag_lib.study.arms import splits_of
 from rag_lib.study.plan import Job, compute
 
 SPAWN = get_context("spawn")  # a process that was forked cannot use CUDA, nor the threads that its parent had
-RETRIES = 5  # of a run whose process dies
+RETRIES = 5  # of a run whose process or machine is lost; one that fails by itself is not tried again
 
 
 class Engine:
@@ -87,13 +87,13 @@ class Workers(Engine):
             try:
                 pipe = self._pipe()
                 pipe.send(job)
-                while isinstance(error := pipe.recv(), str):
-                    self.said[job.id] = error
+                while isinstance(message := pipe.recv(), str):
+                    self.said[job.id] = message
             except (EOFError, ConnectionError):  # its process has died; the next one resumes from the last checkpoint
                 vars(self.own).clear()
             else:
-                if error is not None:
-                    raise error
+                if message is not None:
+                    raise message
                 return
         raise UserError(f"its process died {1 + RETRIES} times, as it does where memory runs out; {LESS_MEMORY}")
 

@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any
 
 from rag_lib.base import UserError, check_value
-from rag_lib.runtime.progress import to_set
 from rag_lib.settings.arms import DEFAULT_ARMS, parse_arm
 from rag_lib.settings.checked import Checked
 from rag_lib.settings.config import CLASSIFIERS, CONFIGS, EngineConfig
@@ -85,8 +84,7 @@ def check_names(deltas: Mapping[str, Any]) -> None:
 def check_classifiers(classifiers: Mapping[str, int], overrides: Mapping[str, Any]) -> None:
     """Raise `UserError` for an unknown name, fewer than one seed, and an override of a classifier of another name."""
     if not isinstance(classifiers, Mapping) or not classifiers:
-        example = to_set("classifiers", {"cnn": 3})
-        raise UserError(f"classifiers = {classifiers!r} must be a dictionary of seeds, as in {example}")
+        raise UserError(f"classifiers = {classifiers!r} must be a dictionary of seeds, as in {{'cnn': 3}}")
     for name, seeds in classifiers.items():
         if not str(name).startswith("timm:"):
             check_value("classifier", name, str, choices=(*CLASSIFIERS, "timm:NAME"))

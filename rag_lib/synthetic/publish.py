@@ -76,8 +76,8 @@ def publish(trained: str, name: str) -> Path:
             f"it must be at most {MAX_BYTES / 1e6:.2f} MB and 1 (a smaller gan.width makes a smaller one)"
         )
     config = generator.config
-    facts = {name: run.metrics[name] for name in ("parameters_g", "parameters_d")}
-    facts |= {"run": run.id, "fidelity": fidelity(config, run.folder / "generator.safetensors")}
+    measured = fidelity(config, run.folder / "generator.safetensors")
+    facts = {"run": run.id, "parameters_g": run.metrics["parameters_g"], "fidelity": measured}
     card = {"config": as_dict(config), "classes": generator.classes, "published": facts}
     with room_for(f"the generator {file}"):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def publish(trained: str, name: str) -> Path:
             k=len(generator.classes),
             steps=config.steps,
             megabytes=file.stat().st_size / 1e6,
-            classes=", ".join(generator.classes),
+            classes=", ".join(generator.classes).replace("|", "&#124;"),
             rounding=rounding,
             **described(config, file),
             **facts,

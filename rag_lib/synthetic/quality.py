@@ -24,6 +24,7 @@ from rag_lib.synthetic.generate import generate, load_generator
 
 HELD_OUT_SEED = 1  # of generated images that no classifier was trained on
 DUPLICATE_QUANTILE = 0.01
+NEIGHBOURS = 5
 
 
 def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Images, folder: Path) -> dict[str, float]:
@@ -35,7 +36,7 @@ def assess(config: QualityConfig, gan: Run, judge: Run, train: Images, val: Imag
     `centre_spread` of generated and of val images.
     `folder` gets confusion.csv (counts: rows requested, columns seen) and closest.csv (pairs of images).
     """
-    model = load_classifier(judge, config.judge, len(train.classes))
+    model = load_classifier(judge, config.judge)
     images = generate(load_generator(gan.folder), config.generated, HELD_OUT_SEED).padded_to(train.x.shape[-1])
     seen = predict(model, images.x, config.judge)
     confusion(images, seen).to_csv(folder / "confusion.csv")
@@ -64,7 +65,7 @@ def look(judge: Run, config: ClassifierConfig, images: Images, train: Images) ->
     Columns: `asked`, its label; `seen`, the class that the judge sees; `confidence`, the judge's probability (softmax)
     of the label, in [0, 1]; `nearest`, the index of the train image that is nearest in the judge's features.
     """
-    model = load_classifier(judge, config, len(train.classes))
+    model = load_classifier(judge, config)
     logits = evaluate(model, images.x, config).float()
     _, index = nearest(features(model, images.x, config), features(model, train.x, config))
     confidence = logits.softmax(1).gather(1, images.y[:, None])[:, 0]
@@ -73,21 +74,17 @@ def look(judge: Run, config: ClassifierConfig, images: Images, train: Images) ->
 
 
 def features(model: nn.Module, x: Tensor, config: ClassifierConfig) -> Tensor:
-    """Return what reaches a classifier's last linear layer, for uint8 images N x C x H x W: float32, N x features."""
-    kept: list[Tensor] = []
-    last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    hook = last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].cpu()))
-    evaluate(model, x, replace(config, precision="fp32"))  # distances are differences of near numbers
-    hook.remove()
-    return torch.cat(kept)
+    """Return what reaches the last layer of a `cnn`, for uint8 images N x C x H x W: float32, N x features."""
+    but_last = nn.Sequential(*list(model)[:-1])
+    return evaluate(but_last, x, replace(config, precision="fp32"))  # distances are differences of near numbers
 
 
-def distances(real: Tensor, other: Tensor, k: int = 5) -> dict[str, float]:
+def distances(real: Tensor, other: Tensor) -> dict[str, float]:
     """Measure how far the set `other` is from the set `real`, both N x features.
 
     Frechet distance (Heusel et al. 2017) and the unbiased kernel distance (Binkowski et al. 2018), 0 for equal
     distributions; precision and recall (Kynkaanniemi et al. 2019), coverage, in [0, 1], and density, at or above 0
-    (both Naeem et al. 2020), about 1 for equal distributions, over the `k` nearest neighbours.
+    (both Naeem et al. 2020), about 1 for equal distributions, over the nearest `NEIGHBOURS`.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance
@@ -106,7 +103,7 @@ def distances(real: Tensor, other: Tensor, k: int = 5) -> dict[str, float]:
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
         kernel, _ = measured(KernelInceptionDistance(feature=as_they_are, subsets=20, subset_size=min(n, 1_000)))
     found = {"frechet_distance": float(frechet), "kernel_distance": float(kernel)}
-    return found | neighbourhoods(real, other, min(k, n - 1))
+    return found | neighbourhoods(real, other, min(NEIGHBOURS, n - 1))
 
 
 def neighbourhoods(real: Tensor, other: Tensor, k: int) -> dict[str, float]:

@@ -34,6 +34,7 @@ def tables_of(name: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     (block,) = re.findall(rf'cog results\.show\("{name}".*?\]\]\]-->(.*?)<!--\[\[\[end', PAGE, re.DOTALL)
     found = []
     for text in re.findall(r"(?:^\|.*\n)+", block, re.MULTILINE):
+        text = re.sub(r" \(\d+ draws\)", "", text)
         head, _, *rows = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in text.splitlines()]
         found += [dict(zip(head, row, strict=True)) for row in rows]
     return [row for row in found if "comparison" not in row], [row for row in found if "comparison" in row]
@@ -60,7 +61,7 @@ def means_of(name: str, tables: Path) -> dict[str, pd.Series]:
     return {images: rows.groupby([by, "arm", "replicate"])[f"{images}_accuracy"].mean() for images in ("test", "val")}
 
 
-@pytest.mark.parametrize("name", OF_STUDY)
+@pytest.mark.parametrize("name", [name for name in OF_STUDY if f'results.show("{name}"' in PAGE])
 def test_what_the_page_shows_is_what_the_rows_give(name, committed):
     means = {of: means_of(of, committed / "tables") for of in OF_STUDY}
     accuracies, comparisons = tables_of(name)

@@ -15,7 +15,7 @@ T_4 = 2.776445  # Student's t of 4 degrees of freedom, at 97.5%
 def tidy(values: dict[str, list[float]], **columns) -> pd.DataFrame:
     """A row for each arm and replicate, of all of MNIST."""
     rows = [{"arm": arm, "replicate": r, "test_accuracy": v} for arm, vs in values.items() for r, v in enumerate(vs)]
-    whole = {"classifier": "cnn", "seed": 0, "dataset": "mnist", "data.n_real": 0}
+    whole = {"classifier": "cnn", "seed": 0, "dataset": "mnist", "data.n_real": 0, "test_images": 10_000}
     return pd.DataFrame(rows).assign(**whole | columns)
 
 
@@ -140,6 +140,13 @@ def test_an_effect_within_the_smallest_of_interest_is_none_that_matters(n_real, 
     assert row["p"] < 0.001
 
 
+@pytest.mark.parametrize(("test_images", "answer"), [(10_000, "helps"), (1_000, "undecided")])
+def test_few_test_images_make_an_effect_uncertain(test_images, answer):
+    """Regression: the 1,000 test images of a small set counted as the 10,000 of MNIST."""
+    small = tidy({"a": [98.8 + v for v in SMALL], "b": [98.6] * 5}, test_images=test_images)
+    assert asked(small)["answer"].tolist() == [answer]
+
+
 @pytest.mark.parametrize(
     ("effect", "on_val", "answer"),
     [
@@ -183,7 +190,7 @@ def test_simulated_intervals_and_claims_err_as_often_as_they_say(effect, claims)
     accuracies = shared + rng.normal(0, 0.2, (groups, 3, n)) + np.array([effect, 0, effect])[:, None]
     index = pd.MultiIndex.from_product([range(groups), list("abc"), range(n)], names=["study", "arm", "replicate"])
     table = pd.Series(accuracies.ravel(), index=index, name="test_accuracy").reset_index()
-    found = asked(table.assign(**{"dataset": "mnist", "data.n_real": 0}), ("study",))
+    found = asked(table.assign(**{"dataset": "mnist", "data.n_real": 0, "test_images": 10_000}), ("study",))
     assert 0.93 < ((found["low"] < effect) & (effect < found["high"])).mean() < 0.97
     claimed = found["answer"].isin(["helps", "hurts"]).groupby(found["study"]).any().mean()
     assert claims[0] <= claimed <= claims[1]

@@ -40,17 +40,6 @@ def test_another_dtype_or_shape_is_refused(x, y, part):
         Images(x, y, CLASSES)
 
 
-@pytest.mark.parametrize(
-    "index", [torch.tensor([4, 0, 4]), slice(1, 3), torch.tensor([True, False, False, True, False])]
-)
-def test_a_subset_keeps_images_with_their_labels_and_classes(index):
-    images = some_images(5)
-    subset = images[index]
-    assert torch.equal(subset.x, images.x[index])
-    assert torch.equal(subset.y, images.y[index])
-    assert subset.classes == CLASSES
-
-
 def test_images_move_to_a_device_with_their_labels():
     moved = some_images(3).to("meta")
     assert (moved.x.device.type, moved.y.device.type, moved.classes) == ("meta", "meta", CLASSES)

@@ -32,12 +32,6 @@ def repeated(image: np.ndarray, n: int) -> torch.Tensor:
     return torch.from_numpy(image.round().astype(np.uint8)).expand(n, 1, -1, -1)
 
 
-def smooth(size: int) -> np.ndarray:
-    """A picture without symmetry and without detail, so that every good way of resampling gives the same."""
-    row, column = np.indices((size, size))
-    return 127 + 60 * np.sin(row / 4) + 60 * np.cos(column / 5 + row / 9)
-
-
 def config(stored: int = 28, size: int = 28, rotation: float = 10.0, contrast: bool = False, channels: int = 1):
     return DataConfig(stored_size=stored, size=size, rotation=rotation, contrast=contrast, channels=channels)
 
@@ -61,9 +55,6 @@ def crops_and_angles(cfg: DataConfig, n: int, seed: int) -> tuple[np.ndarray, np
     down, right = (arrived[1] + arrived[0]).T / 2  # where the stored image's centre has arrived
     back = np.stack([np.sin(angle) * right + np.cos(angle) * down, np.cos(angle) * right - np.sin(angle) * down], 1)
     return (cfg.stored_size - 1) / 2 - back, np.degrees(angle)
-
-
-# The crop and the rotation
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -99,7 +90,9 @@ def test_each_crop_is_another_and_turns_about_its_own_centre(degrees):
 def test_crop_and_rotation_together_agree_with_pillows(degrees):
     cfg, n = config(STORED, rotation=degrees), 24
     centres, angles = crops_and_angles(cfg, n, seed=3)
-    image = smooth(STORED)
+    # without symmetry and without detail, so that every good way of resampling gives the same
+    row, column = np.indices((STORED, STORED))
+    image = 127 + 60 * np.sin(row / 4) + 60 * np.cos(column / 5 + row / 9)
     out = preprocess(repeated(image, n), cfg, seeded(3)).numpy()[:, 0]
     row, column = np.indices((28, 28)) - 13.5
     inside = np.hypot(row, column) < 11  # never beyond the stored image
@@ -158,9 +151,6 @@ def test_a_shift_moves_by_whole_pixels_and_goes_on_by_reflection():
     torch.testing.assert_close(seen[:, 0, 20, -1], torch.full((100,), 100 / 127.5 - 1), rtol=0, atol=1e-3)
 
 
-# Contrast and the output
-
-
 def test_contrast_is_stretched_by_image_over_all_channels_alike():
     plain = torch.zeros(2, 3, 28, 28, dtype=torch.uint8)
     plain[0, 0], plain[0, 1], plain[0, 2] = 20, 70, 120  # a colour stays one
@@ -194,9 +184,6 @@ def test_the_output_is_float32_between_minus_one_and_one(stored, size, channels,
     assert torch.equal(x, kept)
     if contrast:  # of what is left of each image after crop and rotation
         np.testing.assert_allclose(out.flatten(1).aminmax(dim=1), [[-1] * 16, [1] * 16], atol=1e-5)
-
-
-# The discriminator's own augmentation
 
 
 def test_diff_augment_moves_and_recolours_and_passes_gradients():

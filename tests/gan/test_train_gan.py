@@ -6,17 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers import train_gan
+from PIL import Image
 from safetensors.torch import load_file
 
+from rag_lib import study
 from rag_lib.data.images import concat
 from rag_lib.data.preprocess import preprocess
+from rag_lib.gan import train as gans
 from rag_lib.gan.attention import ATTENTION
 from rag_lib.gan.losses import LOSSES
 from rag_lib.gan.networks import Discriminator, Generator
 from rag_lib.gan.train import gan_step
 from rag_lib.gan.watch import diversity
-from rag_lib.runtime.numerics import rng
-from rag_lib.runtime.provenance import processor
+from rag_lib.runtime.numerics import rng, threads
 from rag_lib.study.resolve import resolve
 from rag_lib.synthetic import load_generator
 
@@ -25,15 +27,6 @@ SMOKE = replace(resolve(preset="smoke").gan, precision="fp32")
 
 def weights(run) -> dict[str, torch.Tensor]:
     return load_file(run.folder / "generator.safetensors")
-
-
-def test_a_run_leaves_its_history_samples_and_surroundings(digits):
-    run = train_gan(SMOKE, digits.train)
-    history = run.history()
-    assert list(history["step"]) == list(range(1, SMOKE.steps + 1))
-    assert ((history[["d_real", "d_fake"]] > 0) & (history[["d_real", "d_fake"]] < 1)).all(axis=None)
-    assert max(p.name for p in (run.folder / "samples").iterdir()) == "step-000008.png"
-    assert processor().endswith(torch.backends.cpu.get_cpu_capability())
 
 
 def test_numerics_guards_the_gans_numbers(digits):
@@ -121,6 +114,20 @@ def test_every_loss_precision_and_attention_trains(digits, changes):
     run = train_gan(config, digits.train[:10])
     assert run.environment()["precision"] == config.precision
     assert run.history()["step"].iloc[-1] == config.steps
+
+
+def test_a_generator_a_class_learns_from_its_class_and_is_joined_in_its_place(digits, tmp_path):
+    settings = resolve(preset="smoke", overrides={"gan.labels": "per_class", "gan.steps": 100, "gan.lr": 1e-2})
+    joined = study.run_gan(settings, digits)
+    threes = digits.train[digits.train.y == 3]
+    threes = replace(threes, y=torch.zeros_like(threes.y), classes=("3",))
+    with threads(settings.engine.threads("gan")):
+        gans.train_gan(gans.per_class(settings.gan, 10)[3], threes, tmp_path)
+    for name, weight in load_file(tmp_path / "generator.safetensors").items():
+        assert torch.equal(weights(joined)[f"generators.3.{name}"], weight)
+    # regression: two frames stood between two columns, and the classes' names beside their columns
+    with Image.open(joined.folder / "samples" / "step-000010.png") as samples:
+        assert samples.width == 10 * (28 + 2) + 2
 
 
 def test_the_discriminator_may_have_its_own_rate(digits):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,19 @@ def interrupted(folder: Path, before: int) -> Toy:
     return toy
 
 
-# kills
+def test_a_training_in_a_thread_runs(tmp_path):
+    """Where Python takes no handlers of signals."""
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(Toy(tmp_path).run).result().done == 10
+
+
+def test_checkpoints_cost_a_hundredth_of_the_time(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "MAX_SHARE", 0.01)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda path, state: (time.sleep(0.1), written.append(path)))
+    Toy(tmp_path, total=100).run()
+    assert len(written) == 1  # the next is due after ten seconds
 
 
 @real_signals
@@ -111,9 +124,6 @@ def test_a_kill_within_the_write_of_a_checkpoint_leaves_the_one_before():
 @on_linux
 def test_fifty_short_runs_with_kills_leak_no_memory_handles_or_disk():
     scenario("soak")
-
-
-# signals
 
 
 @contextmanager
@@ -250,9 +260,6 @@ def test_a_signal_during_the_last_step_is_not_swallowed(tmp_path, interruptible)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-# several processes
-
-
 @real_signals
 def test_four_processes_that_ask_for_a_run_at_once_compute_it_once():
     assert scenario("at_once").count("waiting for it") == 3
@@ -270,10 +277,9 @@ def test_a_place_without_locks_is_named_and_listing_needs_none(results, digits):
         train_gan(replace(GAN, seed=1), digits.train)
 
 
-@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])
-def test_a_folder_that_one_may_not_write_to_is_named_by_the_command_line(error, results, monkeypatch, capsys):
+def test_a_folder_that_one_may_not_write_to_is_named_by_the_command_line(results, monkeypatch, capsys):
     (results / "runs" / "gan-000000000000").mkdir(parents=True)
-    monkeypatch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(OSError(error, "Refused", path)))
+    monkeypatch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(OSError(errno.EACCES, "Refused", path)))
     assert main(["runs", "--clean"]) == 2
     message = capsys.readouterr().err
     assert str(results) in message
@@ -302,9 +308,6 @@ def test_cleaning_spares_what_can_be_resumed_and_tidies_what_is_finished(results
     assert clean_runs() == []
     assert not list(finished.glob("checkpoint-*"))
     assert list(started.glob("checkpoint-*"))
-
-
-# disks and files
 
 
 @real_signals
@@ -382,16 +385,12 @@ def test_every_bit_of_a_file_of_weights_is_covered(tmp_path):
             path.write_bytes(good[:position] + bytes([good[position] ^ 1 << bit]) + good[position + 1 :])
             with pytest.raises(UserError):
                 load_weights(path)
-    path.write_bytes(truncate(good))
-    with refused(path, "damaged"):
-        load_weights(path)
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("metrics.json", b""),
-        ("metrics.json", b"\xff"),
         ("config.json", b"{}"),
         ("env.json", b""),
         ("generator.safetensors", None),  # regression: without its weights it was reused
@@ -410,11 +409,13 @@ def test_a_run_with_a_damaged_record_is_named_and_counts_as_unfinished(name, con
 
 def test_what_a_kill_left_half_written_is_swept(digits, results):
     runs, tables = results / "runs" / run_id("gan", GAN), results / "tables"
-    for path in (runs / "checkpoint-00000001.pt.tmp17", runs / "samples/step.png.tmp17", tables / "t.csv.tmp17"):
-        write(path.parent, {path.name: b"half"})
+    half = f"tmp{'0af3' * 4}"
+    for path in (runs / "checkpoint-00000001.pt", runs / "samples/step.png", tables / "t.csv"):
+        write(path.parent, {f"{path.name}.{half}": b"half"})
+    write(tables, {"mine.tmp.csv": b"", "notes.tmpl": b""})  # regression: these went, too
     run = train_gan(GAN, digits.train)
     collect("t", pd.DataFrame([{"run_id": run.id}]), [run])
-    assert not list(results.rglob("*.tmp*"))
+    assert sorted(path.name for path in results.rglob("*.tmp*")) == ["mine.tmp.csv", "notes.tmpl"]
 
 
 def test_two_writers_of_one_file_never_share_what_is_not_whole_yet(tmp_path, monkeypatch):
@@ -434,9 +435,6 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-# divergence
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 2e4])
@@ -465,9 +463,6 @@ def test_weights_that_are_not_finite_are_noticed_and_not_saved(tmp_path, request
             toy.run(loss_at={0: 1.0})
         assert checkpoints(toy.folder) == []
         request.getfixturevalue("often")
-
-
-# what a run is
 
 
 def test_a_resumed_runs_surroundings_tell_of_all_its_attempts(digits, often, monkeypatch):

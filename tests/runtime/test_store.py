@@ -1,6 +1,7 @@
 """Run folders: content-addressed, atomic, never computed twice, never outside results/runs."""
 
 import json
+import subprocess
 from dataclasses import fields, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from helpers import cached, refused, write
 
 from rag_lib.analysis.published import table
-from rag_lib.runtime import store
+from rag_lib.runtime import provenance, store
 from rag_lib.runtime.store import Run, names_itself, run_folder, run_id, write_json
 from rag_lib.runtime.tables import clean_runs, collect, list_runs
 from rag_lib.settings.config import NUMERICS, ClassifierConfig, DataConfig, GanConfig, as_dict
@@ -36,6 +37,24 @@ def test_a_finished_run_is_never_computed_again(results):
     assert (first.metrics, first.reused) == ({"a": 1}, False)
     assert (second.metrics, second.reused) == ({"a": 1}, True)
     assert json.loads((first.folder / "config.json").read_text())["data"]["dataset"] == "mnist5k"
+
+
+def test_a_run_names_the_commit_and_whether_the_code_differs_from_it(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        of = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *words]
+        return subprocess.run(of, check=True, capture_output=True, text=True).stdout.strip()
+
+    monkeypatch.delenv("RAG_COMMIT", raising=False)
+    monkeypatch.setattr(provenance, "ROOT", write(tmp_path, {"rag_lib/a.py": b"1", "below/it": b""}))
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "x")
+    assert provenance.commit_of_code() == git("rev-parse", "HEAD")
+    (tmp_path / "rag_lib" / "a.py").write_text("2")
+    assert provenance.commit_of_code() == git("rev-parse", "HEAD") + "+changes"
+    # regression: installed in a folder of another repository, it named that one's commit
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "below")
+    assert provenance.commit_of_code() == "unknown"
 
 
 def test_every_field_that_changes_numbers_names_another_run():

@@ -29,8 +29,6 @@ def seeds(settings: Settings) -> dict[str, int]:
     return {config.model: n for config, n in settings.classifiers}
 
 
-# The recipe
-
 OF_BOTH = {"batch_size": 64, "steps": 50_000, "lr": 1e-4, "lr_gamma": 0.85, "weight_decay": 1e-4, "schedule": "step"}
 
 
@@ -57,9 +55,6 @@ def test_what_the_settings_name_is_what_there_is():
     choices = {f.name: set(f.metadata.get("choices", ())) for f in fields(GanConfig)}
     assert (set(ATTENTION), set(LOSSES)) == (choices["attention"], choices["loss"])
     assert set(NETWORKS) == set(CLASSIFIERS)
-
-
-# Refusals; test_cli.py has more
 
 
 @pytest.mark.parametrize(
@@ -123,9 +118,6 @@ def test_a_value_of_another_type_or_out_of_range_is_refused(key, value, hint):
         resolve(overrides={key: value})
 
 
-# Overrides
-
-
 @pytest.mark.parametrize("value", [{"cnn": 2}, {"timm:resnet10t": 1, "resnet50": 4}], ids=str)
 def test_classifiers_replace_the_presets_in_the_callers_order(value):
     assert list(seeds(resolve(preset="quick", overrides={"classifiers": value})).items()) == list(value.items())
@@ -171,9 +163,6 @@ def test_the_judge_is_the_cnn_with_its_own_settings_and_real_images(classifiers)
     assert (judge.model, judge.steps, judge.arm, judge.gan, judge.data) == ("cnn", 9, "original", None, settings.data)
 
 
-# Presets and datasets
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_each_delta_of_a_preset_arrives_and_the_data_stay(preset):
     settings = resolve("mnist", preset, overrides={"classifiers": {"cnn": 1, "resnet18": 1}})
@@ -209,9 +198,6 @@ def test_a_dataset_brings_its_channels_sizes_and_stem(dataset, expected, preset)
         expected = (3, 32, 32, "cifar")  # without the crop
     data, stems = settings.data, {config.stem for config, _ in settings.classifiers}
     assert (data.channels, data.stored_size, data.size, *stems) == expected
-
-
-# Names
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,14 @@
 """The same study on a Ray cluster of this machine: the same bytes, and what is left when parts of it die."""
 
-import contextlib
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pandas as pd
-import psutil
 import pytest
 from helpers import wait_until
 
@@ -49,31 +46,6 @@ def grid(cluster, **overrides) -> Settings:
     return resolve(preset="smoke", arms=ARMS, replicates=4, overrides=given)
 
 
-def interrupt(settings: Settings, results: Path, strike: Callable[[], object]) -> None:
-    """Call `strike` when 12 of the study's runs are finished; nothing of it may be lost."""
-
-    def struck(engine: EngineConfig, planned: Sequence[Job]) -> Iterator[tuple[Job, Run]]:
-        for i, done in enumerate(compute_all(engine, planned), 1):
-            yield done
-            if i == 12:
-                strike()
-
-    with mock.patch.object(conduct, "compute_all", struck):
-        study.run([settings])
-    check_whole(settings, results)
-
-
-def kill_a_worker(done: threading.Event, killed: list[str]) -> None:
-    """Kills the process of a run that is being computed, of this cluster: Ray calls it after the run."""
-    mine = psutil.Process().children
-    while not killed and not done.wait(0.01):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
-            busy = [p for p in mine(recursive=True) if p.name().startswith("ray::class")]
-            if busy:
-                busy[0].kill()
-                killed.append(busy[0].name())
-
-
 def check_whole(settings: Settings, results: Path) -> None:
     """Every run of the plan is there, and each has one row."""
     assert all(finished(job.id) for job in jobs([settings]))
@@ -100,21 +72,20 @@ def test_a_cluster_gives_the_same_tables_to_the_byte(labels, cluster, results, m
 
 
 def test_a_machine_lost_in_the_middle_costs_its_runs_no_more_than_time(cluster, results):
+    """When 12 of the study's runs are finished."""
     second = next(node for node in cluster.list_all_nodes() if not node.head)
-    interrupt(grid(cluster), results, lambda: cluster.remove_node(second, allow_graceful=False))
+    settings = grid(cluster)
+
+    def struck(engine: EngineConfig, planned: Sequence[Job]) -> Iterator[tuple[Job, Run]]:
+        for i, done in enumerate(compute_all(engine, planned), 1):
+            yield done
+            if i == 12:
+                cluster.remove_node(second, allow_graceful=False)
+
+    with mock.patch.object(conduct, "compute_all", struck):
+        study.run([settings])
+    check_whole(settings, results)
     assert len(cluster.list_all_nodes()) == 1
-
-
-def test_a_process_lost_in_the_middle_costs_its_run_no_more_than_time(cluster, results):
-    done, killed = threading.Event(), []
-    # beside the grid: while the driver waits for the strike, the runs that it has handed over may all come to their end
-    killer = threading.Thread(target=kill_a_worker, args=(done, killed))
-    try:
-        interrupt(grid(cluster), results, killer.start)
-    finally:
-        done.set()
-    killer.join()
-    assert killed
 
 
 def test_a_driver_that_was_killed_resumes_where_it_was(cluster, results):

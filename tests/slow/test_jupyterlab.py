@@ -19,16 +19,6 @@ pytestmark = pytest.mark.slow
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GALLERY = ALL[1]
 
-PICTURES = ".jp-OutputArea-output img"
-# Keeps in window.bars whether there ever was one, in window.album every picture that has ever stood in an output.
-WATCH = f"""() => {{
-    [window.bars, window.album] = [false, new Set()];
-    const look = () => {{
-        window.bars ||= !!document.querySelector('.jp-OutputArea progress');
-        document.querySelectorAll('{PICTURES}').forEach(img => window.album.add(img.src));
-    }};
-    new MutationObserver(look).observe(document.body, {{subtree: true, childList: true, attributes: true}});
-}}"""
 # Of the explorer's <img>: its pixels, once they are there.
 PICTURE = """img => {
     const canvas = document.createElement('canvas');
@@ -98,20 +88,6 @@ def test_make_lab_opens_a_page_that_says_where_to_start(browser, tmp_path):
         for path, link in zip(ALL, links.all(), strict=True):  # followed, each would start a kernel
             assert f"/notebooks/{path.name}" in link.get_attribute("href")
         page.close()
-
-
-def test_progress_is_a_bar_and_the_trainings_figure_moves(opened):
-    notebook = opened(ALL[0], "\ngan_steps = 1_500", RAG_SMOKE="1")
-    notebook.page.evaluate(WATCH)
-    notebook.run_all()
-    assert notebook.page.evaluate("window.bars")
-    assert notebook.page.get_by_text(re.compile("1500 of 1500 steps")).is_visible()
-    training = next(cell for cell in code_cells(notebook.save()) if "study.run_gan" in cell.source)
-    bar, figure = [output.data for output in training.outputs if output.output_type == "display_data"]  # no warnings
-    assert bar.keys() == {"text/plain"}  # which needs no kernel
-    assert "image/png" in figure
-    left = notebook.page.locator(PICTURES).count()
-    assert notebook.page.evaluate("window.album.size") >= left + 2  # two at least have been replaced
 
 
 def control(page, name: str, kind: str):

@@ -15,13 +15,14 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from helpers import wait_until
+from helpers import refused, wait_until
 
 from rag_lib import study
 from rag_lib.base import ROOT, UserError
 from rag_lib.runtime.files import checkpoints
 from rag_lib.runtime.store import finished, run_folder
 from rag_lib.settings.config import EngineConfig, Settings
+from rag_lib.study import engines
 from rag_lib.study.engines import RETRIES, Engine
 from rag_lib.study.plan import jobs
 from rag_lib.study.resolve import resolve
@@ -47,6 +48,14 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
         for p in process.children(recursive=True)
         if p.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(p.cmdline())
     ]
+
+
+def test_a_run_whose_process_dies_again_and_again_is_given_up(monkeypatch):
+    monkeypatch.setattr(engines, "serve", print)  # a process that ends at once
+    workers = engines.Workers(1)
+    with refused("its process died 6 times", "memory"):
+        workers.submit(jobs([grid(1)])[0], {}).result()
+    workers.close()
 
 
 def test_two_workers_leave_the_same_bytes_as_this_process_whatever_its_threads(results, monkeypatch):

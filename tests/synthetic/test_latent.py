@@ -117,11 +117,3 @@ def test_a_picture_stands_in_for_the_explorer(generator, monkeypatch, results):
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).format == "PNG"
     assert (results / "figures" / "attention_over.png").exists()
-
-
-def test_without_attention_there_is_nothing_to_lay_over_an_image(digits):
-    settings = resolve(preset="smoke", overrides={"gan.attention": "none"})
-    generator = load_generator(run_gan(settings, digits).folder)
-    assert list(latent.attention_views(generator)) == ["image"]
-    *_, attention, _ = interactive.explorer(generator).children[1].children
-    assert [name for name, _ in attention.options] == ["none"]
