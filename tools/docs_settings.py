@@ -7,16 +7,10 @@ from dataclasses import Field, fields
 from typing import Any
 
 from rag_lib.base import ROOT
-from rag_lib.data.datasets import DATASETS
 from rag_lib.settings import presets
 from rag_lib.settings.arms import ARMS
 from rag_lib.settings.config import CLASSIFIERS
-from rag_lib.settings.presets import PRESETS, PRESETS_OF
 from rag_lib.study.overrides import RESERVED, SECTIONS
-
-DELTAS = {name: dataset.changes for name, dataset in DATASETS.items()} | PRESETS
-DELTAS |= {f"{preset}` on `{dataset}": entry for (preset, dataset), entry in PRESETS_OF.items()}
-DELTAS = {by: entry for by, entry in DELTAS.items() if "cifar10_jpeg" not in by}  # which changes what cifar10 does
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -43,8 +37,8 @@ def settings() -> None:
         for f in (f for f in fields(cls) if f.name not in RESERVED):
             # a classifier's schedule and optimiser are explained where the GAN's are
             meaning = said[section][f.name] or said["gan"].get(f.name, "")
-            rows.append((f"`{section}.{f.name}`", default(f), allowed(f), changes(section, f.name), meaning))
-        table(["field", "default", "allowed", "changed by", "meaning"], rows)
+            rows.append((f"`{section}.{f.name}`", shown(f.default), allowed(f), meaning))
+        table(["field", "default", "allowed", "meaning"], rows)
 
 
 def links(page: str) -> None:
@@ -67,9 +61,9 @@ def deltas(name: str, key: str | tuple[str, str]) -> None:
     for setting, value in entry.items():
         section, _, field = setting.rpartition(".")
         of_section = SECTIONS["classifier" if section in CLASSIFIERS else section] if section else None
-        usual = default(of_section.__dataclass_fields__[field]) if section else "one seed of each of its five"
+        usual = shown(of_section.__dataclass_fields__[field].default) if section else "one seed of each of the five"
         rows.append((f"`{setting}`", usual, shown(value), why[setting]))
-    table(["setting", "paper", "here", "why"], rows)
+    table(["setting", "default", "here", "why"], rows)
 
 
 def comments(source: str) -> dict[str, str]:
@@ -80,11 +74,6 @@ def comments(source: str) -> dict[str, str]:
             found[match[1]] = match[2] or " ".join(above)
         above = [*above, line.removeprefix("# ")] if line.startswith("#") else []
     return found
-
-
-def default(f: Field) -> str:
-    """Return a field's default in words."""
-    return shown(f.default)
 
 
 def shown(value: Any) -> str:
@@ -104,14 +93,3 @@ def allowed(f: Field) -> str:
     if low is not None:
         return f"at least {shown(low)}" if high is None else f"{shown(low)} to {shown(high)}"
     return "True, False" if f.type is bool else "any"
-
-
-def changes(section: str, name: str) -> str:
-    """Return which data sets and presets change a field, and to what."""
-    found: dict[str, list[str]] = {}
-    for by, entry in DELTAS.items():
-        for setting, value in entry.items():
-            own, _, field = setting.rpartition(".")
-            if field == name and own in (section, *(CLASSIFIERS if section == "classifier" else ())):
-                found.setdefault(shown(value), []).append(f"`{by}`" if own == section else f"`{by}` (`{own}`)")
-    return "; ".join(f"{', '.join(by)}: {value}" for value, by in found.items())
