@@ -83,6 +83,13 @@ def test_what_cannot_be_is_refused_in_one_line_before_any_work(line, message, mo
     assert not (results / "runs").exists()
 
 
+def test_the_command_works_from_any_folder(tmp_path):
+    """As a process of its own: the exit code and the one line are what a shell sees."""
+    done = subprocess.run([*COMMAND, "train", "--dataset", "nope"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: dataset = 'nope' is unknown")
+
+
 @pytest.fixture
 def own(tmp_path):
     """A folder of two classes with four images each, and a file that is no image."""

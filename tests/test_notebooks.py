@@ -161,6 +161,15 @@ def test_a_kernel_that_dies_is_named_in_one_line(notebook, tmp_path):
         run_notebook("one", tmp_path / "out.ipynb", {})
 
 
+def test_papermill_works_from_inside_the_folder_without_an_output_path(results):
+    """A notebook on its own, too: nothing has been computed before."""
+    command = [sys.executable, "-m", "papermill", "03_classify.ipynb", "-p", "preset", "smoke"]
+    done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert nbformat.reads(done.stdout, as_version=4).cells
+    assert (results / "tables" / "classify.csv").exists()
+
+
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_a_committed_notebook_is_executed_small_tells_a_story_and_defines_nothing(path):
     first, *_ = nbformat.read(path, as_version=4).cells

@@ -15,8 +15,8 @@ ANSWER = (
     "small CNN {half} points of accuracy (95% interval {half_low} to {half_high}) after 10,000 steps. Ten "
     "generated digits beside each of 100 real ones bring {ten} points, worth about {ten_worth} more labelled digits, "
     "if the GAN is trained with DiffAugment: its discriminator sees moved and recoloured images. Shifting the 100 at "
-    "random by up to two pixels, without a GAN, brings {shift}, worth about {shift_worth}. At the paper's own schedule "
-    "of 50,000 steps, in {draws}, replacing half costs {paper} points."
+    "random by up to two pixels, without a GAN, brings {shift} (exploratory), worth about {shift_worth}. At the "
+    "paper's own schedule of 50,000 steps, in {draws}, replacing half costs {paper} points."
 )
 
 # of the first figure: by panel and its number of real images, by row, the difference as STUDY/ARM against STUDY/ARM

@@ -13,6 +13,8 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from rag_lib.base import UserError
+
 LEVEL = 0.95
 POWER = 0.8
 MIN_REPLICATES = 5  # for a verdict
@@ -60,8 +62,12 @@ def contrasts(table: pd.DataFrame, by: list[str], named: dict[str, tuple[str, st
     all of the family's questions); val_mean, val_low, val_high (the same difference on a second test, see
     `second_test`; NaN where there is none); answer and verdict, the answer with its numbers in words.
     A question that an arm is missing for has no row; where the arm has variants (`mixed:0.25`, `mixed_add:10`), it is
-    asked of each.
+    asked of each. Raises `UserError` for rows without `test_images`.
     """
+    if "test_images" not in table or table["test_images"].isna().any():
+        raise UserError(
+            "rows of classify.csv that an older version entered lack test_images; ask for their study again"
+        )
     wide = _wide(table, by, "test_accuracy")
     second = _wide(second_test(table), by, "val_accuracy") if "val_accuracy" in table else wide[:0]
     second = second.reindex(columns=wide.columns)

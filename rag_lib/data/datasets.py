@@ -130,7 +130,7 @@ def idx_files(
         torchvision_set(source, True, f"{', '.join(missing)} into {raw}")
         arrays = read_idx_files(raw, md5)
         if len(arrays) < len(md5):  # torchvision counts files of its older versions, in another folder, as all of it
-            raise UserError(f"{raw} lacks {', '.join(missing)}; remove {raw.parent}, so that all are fetched")
+            raise UserError(f"{raw} lacks {', '.join(missing)}; remove {raw.parent / 'processed'} to have them fetched")
     parts = []
     for part in ("train", "t10k"):
         x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]

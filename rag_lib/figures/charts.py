@@ -1,7 +1,6 @@
 """Tables to figures. Nothing here computes: what a figure shows came from a run."""
 
 import textwrap
-from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,8 +39,8 @@ def gan_curves(history: pd.DataFrame) -> Figure:
 
 
 def colours_of(arms: list[str]) -> dict[str, tuple | str]:
-    """Return a colour for each arm: its own, or for a variant one of an arm that is not among them."""
-    spare = cycle([arm.colour for name, arm in ARMS.items() if name not in arms] or [GREY])
+    """Return a colour for each arm: its own, or for a variant one that is no arm's."""
+    spare = iter(sns.husl_palette(len(arms), s=0.5))
     return {arm: ARMS[arm].colour if arm in ARMS else next(spare) for arm in arms}
 
 

@@ -156,7 +156,7 @@ class EngineConfig(Checked):
     """Where the runs of a study are computed, and what one of each kind takes of a machine."""
 
     name: str = setting("local", choices=("local", "ray"))  # this machine, or a Ray cluster
-    workers: int = setting(0, low=0)  # local: processors that runs take together; 0: what the machine has
+    workers: int = setting(0, low=0)  # local: processors that runs take together; 0: all, as far as memory allows
     address: str = "auto"  # ray: of its head, as in 10.0.0.1:6379; auto: the one that this machine is in
     # processors; rounded down, also the run's threads, on which last digits depend
     gan_cpus: float = setting(2.0, low=0.01)

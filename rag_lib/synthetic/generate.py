@@ -107,7 +107,8 @@ def sample(generator: Generator | OnePerClass, labels: Sequence[int] | Tensor, s
         raise UserError("this generator draws what it likes (gan.labels = pseudo); use generate(), which labels it")
     k = len(generator.classes)
     some = isinstance(labels, (Tensor, np.ndarray, Integral))
-    y = torch.as_tensor(labels).flatten().tolist() if some else list(labels)
+    labels = labels.cpu() if isinstance(labels, Tensor) else labels
+    y = np.atleast_1d(labels).ravel().tolist() if some else list(labels)
     if not y:
         raise UserError("labels is empty; give the class of each image, such as [3, 3, 7]")
     for one in y:

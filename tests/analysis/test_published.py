@@ -13,13 +13,13 @@ from rag_lib.base import UserError
 from rag_lib.classifiers import train as classifiers
 from rag_lib.cli import main
 from rag_lib.runtime.store import finished
-from rag_lib.study import designs, engines, scheduler
+from rag_lib.study import conduct, designs, engines, scheduler
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("classifier", 1_300), ("quality", 152)])
 def test_every_published_row_belongs_to_a_study(kind, rows, published_results):
     ids = {id for of_study in registry().values() for id in of_study.ids[kind]}
-    table = set(published.table(study.TABLES[kind])["run_id"])
+    table = set(published.table(conduct.TABLES[kind])["run_id"])
     assert len(table) >= rows
     assert table <= ids
 

@@ -61,7 +61,7 @@ def means_of(name: str, tables: Path) -> dict[str, pd.Series]:
     return {images: rows.groupby([by, "arm", "replicate"])[f"{images}_accuracy"].mean() for images in ("test", "val")}
 
 
-@pytest.mark.parametrize("name", [name for name in OF_STUDY if f'results.show("{name}"' in PAGE])
+@pytest.mark.parametrize("name", [name for name in OF_STUDY if name not in ("shifted", "unshifted_again")])
 def test_what_the_page_shows_is_what_the_rows_give(name, committed):
     means = {of: means_of(of, committed / "tables") for of in OF_STUDY}
     accuracies, comparisons = tables_of(name)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import refused
 from statsmodels.stats.multitest import multipletests
 
 from rag_lib.analysis.statistics import contrasts, effect_size, holm, images_worth, intervals, replicates
@@ -145,6 +146,8 @@ def test_few_test_images_make_an_effect_uncertain(test_images, answer):
     """Regression: the 1,000 test images of a small set counted as the 10,000 of MNIST."""
     small = tidy({"a": [98.8 + v for v in SMALL], "b": [98.6] * 5}, test_images=test_images)
     assert asked(small)["answer"].tolist() == [answer]
+    with refused("lack test_images; ask for their study again"):
+        asked(pd.concat([small, small.drop(columns="test_images")]))
 
 
 @pytest.mark.parametrize(

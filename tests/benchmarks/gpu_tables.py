@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from rag_lib import study
 from rag_lib.analysis import published
 from rag_lib.base import results_dir
 from rag_lib.runtime.files import checkpoints, write_whole
 from rag_lib.runtime.store import finished, run_folder
 from rag_lib.settings.config import Settings
+from rag_lib.study import conduct
 from rag_lib.study.engines import Workers
 from rag_lib.study.plan import Job, jobs
 from rag_lib.study.resolve import replicate, resolve
@@ -46,14 +46,14 @@ def plan(preset: str) -> list[Job]:
     needed: set[str] = set()
     kept = []
     for job in reversed(jobs(studies)):
-        if job.id in needed or (job.kind in study.TABLES and not stands(job)):
+        if job.id in needed or (job.kind in conduct.TABLES and not stands(job)):
             kept.append(job)
             needed |= set(job.needs)
     return kept[::-1]
 
 
 def stands(job: Job) -> bool:
-    return job.id in set(published.table(study.TABLES[job.kind])["run_id"])
+    return job.id in set(published.table(conduct.TABLES[job.kind])["run_id"])
 
 
 def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers: int) -> int:
@@ -72,8 +72,8 @@ def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers
     try:
         with suppress(KeyboardInterrupt):
             for job, run in scheduled(engine, planned if minutes else (), failed):
-                if job.kind in study.TABLES and not stands(job):
-                    study.enter(job, {run.id: run} | {need: finished(need) for need in job.needs})
+                if job.kind in conduct.TABLES and not stands(job):
+                    conduct.enter(job, {run.id: run} | {need: finished(need) for need in job.needs})
                 if job.id not in before:
                     leave(planned, failed, out, last=False)
         with suppress(KeyboardInterrupt):
@@ -86,8 +86,8 @@ def tables(preset: str, minutes: float, out: Path, earlier: Path | None, workers
             process.join()
     for job in planned:  # what an earlier visit left, and what has ended since
         done = {name: finished(name) for name in (job.id, *job.needs)}
-        if job.kind in study.TABLES and job.id not in failed and all(done.values()) and not stands(job):
-            study.enter(job, done)
+        if job.kind in conduct.TABLES and job.id not in failed and all(done.values()) and not stands(job):
+            conduct.enter(job, done)
     leave(planned, failed, out, last=True)
     return len(failed)
 

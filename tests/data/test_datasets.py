@@ -257,7 +257,7 @@ def test_files_that_an_old_torchvision_left_are_no_dataset(empty):
         path = empty / "FashionMNIST" / "processed" / f"{name}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save((torch.zeros(1, 28, 28), torch.zeros(1)), path)
-    with refused("raw lacks", IDX_FILES[0], "remove", "FashionMNIST"):
+    with refused("raw lacks", IDX_FILES[0], "remove", empty / "FashionMNIST" / "processed"):
         small_fashion_mnist()
 
 

@@ -106,11 +106,9 @@ def test_a_disk_that_is_full_is_named_with_the_figure(monkeypatch):
         style.save(charts.gan_curves(HISTORY), "curves", picture=True)
 
 
-@pytest.mark.parametrize(
-    "arms", [["original", "mixed_add", "mixed_add:10"], ["generated:2", "original"], [*ARMS, "mixed:0.1"]], ids=str
-)
-def test_no_two_arms_of_a_chart_have_one_colour(arms):
+def test_no_two_arms_of_a_chart_have_one_colour():
     """Regression: mixed_add:10 could have that of mixed_add."""
+    arms = [*ARMS, "mixed_add:10", "generated:2", *(f"mixed:0.{i}" for i in range(1, 10))]
     assert len(set(charts.colours_of(arms).values())) == len(arms)
 
 

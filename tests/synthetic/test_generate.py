@@ -99,12 +99,13 @@ def test_one_can_ask_for_classes(generator):
 
 
 @pytest.mark.parametrize(
-    ("labels", "seed"), [(np.array([3]), np.int64(3)), (3, 3), (torch.tensor([3]), 3), ((np.uint8(3),), 3)]
+    ("labels", "seed"), [(np.array([3])[::-1], np.int64(3)), (3, 3), (torch.tensor([3]), 3), ((np.uint8(3),), 3)]
 )
 def test_any_kind_of_whole_number_is_a_seed_or_a_label(labels, seed, generator):
     assert torch.equal(sample(generator, labels, seed), sample(generator, [3], seed=3))
 
 
+UNKNOWN = ([10], [0, -1], ["3"], [0.5], np.array(["3"]))
 NO_CLASS = r"is no class of this generator; choose from 0 \(0\), 1 \(1\)"
 
 
@@ -113,7 +114,7 @@ NO_CLASS = r"is no class of this generator; choose from 0 \(0\), 1 \(1\)"
     [
         *((lambda g, seed=seed: generate(g, 3, seed), "must be a whole number") for seed in (None, 1.5, "3")),
         *((lambda g, n=n: GeneratedDataset(g, n), rf"n \(images\) = {n}") for n in (0, -3, 2.5)),
-        *((lambda g, labels=labels: sample(g, labels), NO_CLASS) for labels in ([10], [0, -1], ["3"], [0.5])),
+        *((lambda g, labels=labels: sample(g, labels), NO_CLASS) for labels in UNKNOWN),
         (lambda g: sample(g, []), "labels is empty"),
     ],
 )
