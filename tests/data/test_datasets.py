@@ -145,7 +145,7 @@ def small_fashion_mnist() -> tuple[Images, Images]:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [*SMALL.items(), (f"{IDX_FILES[0]}.gz", gzip.compress(SMALL[IDX_FILES[0]])[:-20])]
+    ("name", "content"), [*SMALL.items(), (f"{IDX_FILES[0]}.gz", gzip.compress(SMALL[IDX_FILES[0]], mtime=0)[:-20])]
 )
 @pytest.mark.usefixtures("offline")
 def test_an_mnist_file_with_another_checksum_or_cut_off_is_refused_and_named(empty, name, content):
