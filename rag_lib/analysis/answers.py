@@ -82,7 +82,7 @@ def facts() -> dict[str, str]:
     points |= {"ten": ten["mean"], "shift": shift["mean"]}
     further = {"ten_worth": worth(ten)["mean"], "shift_worth": worth(shift)["mean"]}
     numbers = {n: f"{v:.2f}" for n, v in points.items()} | {n: f"{round(v, -1):.0f}" for n, v in further.items()}
-    draws = {1: "one draw", 2: "two draws"}.get(paper["n"], f"{paper['n']} draws")
+    draws = {1: "one draw", 2: "two draws", 3: "three draws", 4: "four draws"}.get(paper["n"], f"{paper['n']} draws")
     draws += ", too few for a verdict" if paper["n"] < MIN_REPLICATES else ""
     return numbers | {"paper": f"{-paper['mean']:.2f}", "n": str(paper["n"]), "draws": draws}
 
