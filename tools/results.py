@@ -245,8 +245,8 @@ def should_i() -> None:
         (0, "digits, rotated", one, "longer", "mixed_add"),
         (0, "digits, rotated", "half of them replaced", "longer", "mixed"),
     ):
-        of = study(name).compared.query("question == 'shifts, against none'")
-        of = of if arm is None else study(name).verdicts.query("arm == @arm")
+        of = study(name)
+        of = of.verdicts.query("arm == @arm") if arm else of.compared.query("question == 'shifts, against none'")
         (row,) = of[of["data.n_real"] == n].to_dict("records")
         answer = row["answer"] if arm else "exploratory"
         rows.append((f"{n or 55_000:,} {images}", done, change(row, ""), f"{row['margin']:.2f}", answer, f"`{name}`"))
